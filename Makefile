@@ -1,0 +1,58 @@
+# Every target that runs something builds .venv first, when it is missing or older than what defines it.
+PYTHON ?= python3
+PHOTOS ?=
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Pins the build's own requirements too, which `pip install -c` does not.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# CI runs the slow tests as well.
+MARKERS := $(if $(filter true,$(CI)),,-m "not slow")
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check lint types docs bench format clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## index sample photos, or PHOTOS=folder, and leave a report in demo/
+	$(BIN)/visavis face demo $(if $(PHOTOS),"$(PHOTOS)") --output demo
+
+test: $(STAMP)  ## all quick tests and doctests; with CI=true the slow ones too
+	$(BIN)/pytest -n $(JOBS) $(MARKERS) $(ARGS)
+
+test-slow: $(STAMP)  ## every test, however slow
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+check: lint types test docs  ## what CI runs: lint, types, tests, docs
+
+lint: $(STAMP)  ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP)  ## mypy --strict
+	$(BIN)/mypy
+
+docs: $(STAMP)  ## build the pages into site/; a warning is an error
+	$(BIN)/zensical build --clean --strict
+
+bench: $(STAMP)  ## run every benchmark; results in benchmarks/results
+	@for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+format: $(STAMP)  ## let ruff mend and format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove .venv and everything built
+	rm -rf $(VENV) build dist site demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# torch goes first and alone: a CPU build that lies ready is taken, and no other package's wish brings a CUDA build.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch -c constraints.txt
+	$(BIN)/pip install --quiet -e '.[all,dev,docs]' -c constraints.txt
+	touch $@
