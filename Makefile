@@ -6,9 +6,6 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Pins the build's own requirements too, which `pip install -c` does not.
-export PIP_CONSTRAINT := constraints.txt
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # CI runs the slow tests as well.
 MARKERS := $(if $(filter true,$(CI)),,-m "not slow")
@@ -22,7 +19,7 @@ help:  ## show this list
 demo: $(STAMP)  ## index sample photos, or PHOTOS=folder, and leave a report in demo/
 	$(BIN)/visavis face demo $(if $(PHOTOS),"$(PHOTOS)") --output demo
 
-test: $(STAMP)  ## all quick tests and doctests; with CI=true the slow ones too
+test: $(STAMP)  ## quick tests, doctests, code in docs, examples; with CI=true the slow tests too
 	$(BIN)/pytest -n $(JOBS) $(MARKERS) $(ARGS)
 
 test-slow: $(STAMP)  ## every test, however slow
@@ -38,6 +35,7 @@ types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## build the pages into site/; a warning is an error
+	$(BIN)/typer visavis.app.cli.root utils docs --name visavis --output docs/cli.md
 	$(BIN)/zensical build --clean --strict
 
 bench: $(STAMP)  ## run every benchmark; results in benchmarks/results
@@ -51,8 +49,10 @@ clean:  ## remove .venv and everything built
 	rm -rf $(VENV) build dist site demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # torch goes first and alone: a CPU build that lies ready is taken, and no other package's wish brings a CUDA build.
+# As a variable the constraints hold for the build's own requirements too, which `pip install -c` leaves open.
+$(STAMP): export PIP_CONSTRAINT := constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch -c constraints.txt
-	$(BIN)/pip install --quiet -e '.[all,dev,docs]' -c constraints.txt
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet -e '.[all,dev,docs]'
 	touch $@
