@@ -20,7 +20,7 @@ MODULES = ["visavis", *(found.name for found in pkgutil.walk_packages(visavis.__
 def public(module_name: str) -> set[str]:
     if any(part.startswith("_") for part in module_name.split(".")):
         return set()
-    return {f"{module_name}:{name}" for name in importlib.import_module(module_name).__all__}
+    return {f"{module_name}:{name}" for name in getattr(importlib.import_module(module_name), "__all__", ())}
 
 
 def recorded() -> set[str]:

@@ -91,17 +91,8 @@ def _look_at_models() -> tuple[list[Record], Record | None]:
     except ImportError:
         return [], None
     found = [describe(spec) for spec in models().values()]
-    shown = [
-        {
-            "name": model["name"],
-            "packs": model["packs"],
-            "present": model["present"],
-            "licence": model["licence"]["name"],
-        }
-        for model in found
-    ]
     there = next(parent for parent in [folder, *folder.parents] if parent.exists())
-    return shown, {"path": str(folder), "free_bytes": shutil.disk_usage(there).free}
+    return found, {"path": str(folder), "free_bytes": shutil.disk_usage(there).free}
 
 
 def _torch_devices() -> list[str]:
@@ -160,7 +151,7 @@ def _render(report: Record) -> "RenderableType":
     models = Table("model", "packs", "here", "licence", box=None)
     for model in report["models"]:
         here = "yes" if model["present"] else "no"
-        models.add_row(model["name"], ", ".join(model["packs"]), here, model["licence"])
+        models.add_row(model["name"], ", ".join(model["packs"]), here, model["licence"]["name"])
 
     accelerators = Table("accelerators", "", box=None)
     for name, found in report["accelerators"].items():

@@ -39,8 +39,8 @@ def _list(context: typer.Context, json: Json = False) -> None:
         emit(found, as_json=json, text=table)
 
 
-@app.command()
-def info(name: Name, json: Json = False) -> None:
+@app.command("info")
+def _info(name: Name, json: Json = False) -> None:
     """Tell all about a model or a pack.
 
     Role, licence, size, files, hashes and sources of each model.
@@ -49,8 +49,8 @@ def info(name: Name, json: Json = False) -> None:
     emit(found, as_json=json, text="\n\n".join(map(_as_text, found)))
 
 
-@app.command()
-def pull(
+@app.command("pull")
+def _pull(
     name: Name,
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Take weights that are for research only.")
@@ -61,12 +61,12 @@ def pull(
 
     Each file is checked by its hash; what is here already is not fetched again.
     """
-    from visavis.face.models import pull as pull_model
+    from visavis.face.models import pull
 
     paths = {}
     for spec in _specs(name):
         with progress(spec.name, data=True) as report:
-            paths[spec.name] = str(pull_model(spec, accept_licence=accept_licence, progress=report))
+            paths[spec.name] = str(pull(spec, accept_licence=accept_licence, progress=report))
     text = "\n".join(f"{name}: {printable(path)}" for name, path in paths.items())
     emit(paths, as_json=json, text=text)
 
