@@ -175,7 +175,8 @@ def _continue_https(
         response.raise_for_status()
         if response.status_code != 206:  # the server sends it all again
             start = 0
-        _copy(response.iter_raw(_CHUNK_BYTES), part, start, size, progress)
+        # As the bytes come: to gather them into larger pieces would lose the last piece at a cut.
+        _copy(response.iter_raw(), part, start, size, progress)
 
 
 def _refuse_plain_http(request: "httpx.Request") -> None:

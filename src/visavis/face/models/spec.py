@@ -133,14 +133,11 @@ def load_pack(name_or_path: str | Path) -> Pack:
     """
     if str(name_or_path) in packs():
         return packs()[str(name_or_path)]
-    path = Path(name_or_path)
+    path = Path(name_or_path).absolute()
     if path.suffix != ".toml":
         known = ", ".join(packs())
         raise ModelError(f"pack: expected {known} or the path of a .toml file, got {str(name_or_path)!r}")
-    root = read_toml(path, f"pack {path.name}")
-    pack = _pack(root, path.stem, models(), path.parent)
-    root.close()
-    return pack
+    return _pack(read_toml(path, f"pack {path.name}"), path.stem, models(), path.parent)
 
 
 @functools.cache

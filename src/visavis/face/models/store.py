@@ -99,8 +99,9 @@ def pull(spec: ModelSpec, *, accept_licence: bool = False, progress: Progress | 
     if spec.licence.research_only and not accept_licence:
         terms = " ".join(filter(None, (spec.licence.name, spec.licence.url, spec.licence.notes)))
         raise ModelError(
-            f"{spec.name}: expected a licence for every use, got one for research only: {terms}; if it covers "
-            f"yours, run `visavis face models pull {spec.name} --accept-licence` or pass accept_licence=True"
+            f"{spec.name}: expected a licence for every use, got one for research only: {terms}; "
+            f"if it covers yours, run `visavis face models pull {spec.name} --accept-licence` "
+            "or pass accept_licence=True"
         )
     failures: list[str] = []
     for variant in spec.variants:
@@ -228,7 +229,7 @@ def _pull_cure(spec: ModelSpec) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Make `folder` and hold it alone. The lock file stays: once removed, two processes could lock two files."""
+    """Make `folder` and hold it alone. The lock file stays: once removed, two could lock two."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("ab")
