@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 MARKERS := $(if $(filter true,$(CI)),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint types docs bench format clean
+.PHONY: help demo test test-slow models check lint types docs bench format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(STAMP)  ## quick tests, doctests, code in docs, examples; with CI=true t
 
 test-slow: $(STAMP)  ## every test, however slow
 	$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+models: $(STAMP)  ## fetch the default pack, which the demo and some pages need
+	$(BIN)/visavis face models pull default
 
 check: lint types test docs  ## what CI runs: lint, types, tests, docs
 
