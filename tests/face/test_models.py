@@ -7,7 +7,9 @@ import pytest
 from tests.conftest import shared
 
 from visavis.errors import ModelError
-from visavis.face.models import PathSource, load_pack, models, packs, pull, verify
+from visavis.face.align import TEMPLATES as POINTS
+from visavis.face.models import PathSource, load_pack, models, packs, pull, store_folder, verify
+from visavis.face.models.spec import TEMPLATES as NAMED
 
 EXAMPLE = textwrap.dedent(re.findall(r"::\n\n(.*?)\n\n    Left out", load_pack.__doc__, re.DOTALL)[0])
 
@@ -42,6 +44,10 @@ def test_packs_are_made_of_a_detector_and_an_embedder():
         assert not spec.licence.research_only
 
 
+def test_every_template_that_may_be_named_has_points():
+    assert set(NAMED) == set(POINTS)
+
+
 def test_the_default_pack_comes_first_from_pip():
     for spec in (load_pack("default").detector, load_pack("default").embedder):
         assert str(spec.variants[0][0].sources[0]).startswith("pypi ")
@@ -50,8 +56,8 @@ def test_the_default_pack_comes_first_from_pip():
 def test_the_fast_pack_is_served_by_a_folder(monkeypatch):
     monkeypatch.setenv("VISAVIS_MODEL_PATH", str(shared("models")))
     pack = load_pack("fast")
-    assert pull(pack.detector).stat().st_size == 232_589
-    assert verify(pack.embedder) if pull(pack.embedder) else False
+    for spec in (pack.detector, pack.embedder):
+        assert pull(spec) == verify(spec)
 
 
 def test_the_docstring_s_example_loads_and_is_pulled(pack_of, tmp_path):
@@ -72,6 +78,16 @@ def test_a_missing_hash_is_told(pack_of, tmp_path):
     told = re.sub(r"\s*\n", ", ", lines)
     with pytest.raises(ModelError, match=re.escape(told)):
         pack_of(lines, "")
+
+
+def test_a_research_only_pack_is_refused_until_accepted(pack_of, tmp_path):
+    (tmp_path / "my-embedder.onnx").write_bytes(b"not really a model")
+    mine = pack_of('"Apache-2.0"', '{ name = "NC", notes = "no shops", research_only = true }').embedder
+    with pytest.raises(
+        ModelError, match="research only: NC no shops; if it covers yours, run .*--accept-licence"
+    ):
+        pull(mine)
+    assert pull(mine, accept_licence=True).exists()
 
 
 def test_three_numbers_and_five_points(pack_of):
@@ -161,6 +177,13 @@ def test_scoped_npm_packages_are_read(pack_of):
     ).embedder
     source = spec.variants[0][0].sources[0]
     assert (source.package, source.version) == ("@a/b", "1.2.0")
+
+
+def test_the_store_is_a_cache_unless_named(monkeypatch, tmp_path):
+    assert store_folder() == tmp_path / "store"
+    monkeypatch.delenv("VISAVIS_MODELS")
+    assert store_folder().name == "models"
+    assert "visavis" in store_folder().parts
 
 
 def test_packs_that_are_not_there(tmp_path):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visavis.errors import ModelError
+from visavis.face.models._toml import Table, read_toml
 from visavis.face.models.sources import HttpsSource, NpmSource, PathSource, PypiSource, Source
-from visavis.face.models.toml import Table, read_toml
 
 __all__ = ["Licence", "ModelFile", "ModelInput", "ModelSpec", "Pack", "load_pack", "models", "packs"]
 
