@@ -1,7 +1,7 @@
 """The face-recognition system: detection, alignment, features, matching, a gallery on disk.
 
-``from visavis.face import FaceSystem`` is all that most programs need; a stage is imported from where it lives, for
-example ``from visavis.face.align import align``.
+``from visavis.face import FaceSystem`` is all that most programs need; a stage is imported from where it
+lives, for example ``from visavis.face.align import align``.
 """
 
 from typing import TYPE_CHECKING, Any
