@@ -1,0 +1,246 @@
+"""A gallery's SQLite file: schema, connection, transactions, and errors in the user's words.
+
+The tables are built so that deletion is exact. SQLite overwrites what it deletes (`secure_delete`), but when
+it rebalances a page it may leave an old copy of a row that merely moved. Rows of `vector` and `thumbnail`
+therefore never move: they are appended in the order of their ids and wiped by a same-sized overwrite in
+place, never deleted. Names, which do move, live in a small table that is emptied and filled again when a
+person is forgotten.
+"""
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from visavis.errors import GalleryError
+
+__all__ = ["BUSY_MS", "FILE_NAME", "Database", "create"]
+
+FILE_NAME = "gallery.sqlite"
+BUSY_MS = 30_000
+APPLICATION_ID = 0x76767667  # "vvvg"
+SCHEMA_VERSION = 1
+SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE photo (              -- one row a content
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    sha256 TEXT NOT NULL UNIQUE,
+    width_px INTEGER NOT NULL,
+    height_px INTEGER NOT NULL,
+    taken_at TEXT,
+    indexed_at TEXT NOT NULL,
+    partial INTEGER NOT NULL      -- 1: every file is gone and only enrolled faces were kept
+) STRICT;
+CREATE TABLE file (               -- a path on disk; two copies of a photo are two files
+    path BLOB PRIMARY KEY,        -- os.fsencode
+    photo_id INTEGER REFERENCES photo (id),
+    size_bytes INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    skipped TEXT,                 -- why it is no photo
+    CHECK ((photo_id IS NULL) <> (skipped IS NULL))
+) STRICT;
+CREATE INDEX file_photo ON file (photo_id);
+CREATE TABLE person (id INTEGER PRIMARY KEY AUTOINCREMENT) STRICT;
+CREATE TABLE name (
+    person_id INTEGER PRIMARY KEY REFERENCES person (id) ON DELETE CASCADE,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE separate (           -- the user said: two different people
+    person_a INTEGER NOT NULL REFERENCES person (id) ON DELETE CASCADE,
+    person_b INTEGER NOT NULL REFERENCES person (id) ON DELETE CASCADE,
+    PRIMARY KEY (person_a, person_b),
+    CHECK (person_a < person_b)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX separate_b ON separate (person_b);
+CREATE TABLE face (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    photo_id INTEGER NOT NULL REFERENCES photo (id),
+    box BLOB NOT NULL,            -- 4 float32: left, top, right, bottom
+    landmarks BLOB NOT NULL,      -- 10 float32: x, y of five points
+    score REAL NOT NULL,
+    residual_px REAL NOT NULL,
+    quality REAL NOT NULL,
+    person_id INTEGER REFERENCES person (id),
+    pinned INTEGER NOT NULL,      -- 1: placed by the user, 0: by clustering
+    enrolled INTEGER NOT NULL
+) STRICT;
+CREATE INDEX face_photo ON face (photo_id);
+CREATE INDEX face_person ON face (person_id, quality);
+CREATE TABLE vector (face_id INTEGER PRIMARY KEY, embedding BLOB NOT NULL) STRICT;
+CREATE TABLE thumbnail (face_id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL) STRICT;
+CREATE TABLE gone (               -- deleted faces, for the search index to follow
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    face_id INTEGER NOT NULL
+) STRICT;
+CREATE TABLE sidecar (            -- what of the search index is on disk; at most one row
+    generation TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,     -- of the faces it has seen
+    gone_seq INTEGER NOT NULL     -- of the deletions it has followed
+) STRICT;
+"""
+
+
+class Database:
+    """One connection, usable from several threads: every statement and transaction holds a lock.
+
+    Args:
+        folder: the gallery's; when it is not writable the connection only reads.
+
+    Raises:
+        GalleryError: there is no gallery, it is of a newer schema, or the file is something else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / FILE_NAME
+        if not path.exists():
+            raise GalleryError(f"{folder}: expected a gallery, found none")
+        self.writable = os.access(folder, os.W_OK) and os.access(path, os.W_OK)
+        self._lock = threading.RLock()
+        mode = "rw" if self.writable else "ro"
+        # SQLite reads a write-ahead log only beside its -shm file; without a log, immutable asks for neither.
+        log = path.with_name(f"{FILE_NAME}-wal")
+        if not self.writable and not (log.exists() and log.stat().st_size):
+            mode += "&immutable=1"
+        with self._errors():
+            self._connection = _connect(f"{path.absolute().as_uri()}?mode={mode}")
+        try:
+            self._check_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    def rows(self, sql: str, parameters: Any = ()) -> list[Any]:
+        """All rows of a query."""
+        with self._lock, self._errors():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def change(self, sql: str, parameters: Any = ()) -> int:
+        """Run one statement inside a transaction; returns the id of the row inserted last."""
+        with self._errors():
+            return self._connection.execute(sql, parameters).lastrowid or 0
+
+    def change_many(self, sql: str, parameters: Any) -> int:
+        """Run a statement for each row of parameters inside a transaction; returns the rows changed."""
+        with self._errors():
+            return self._connection.executemany(sql, parameters).rowcount
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def locked(self) -> threading.RLock:
+        """For `with`: keeps out this process's other threads; a transaction keeps out other processes."""
+        return self._lock
+
+    @contextmanager
+    def transaction(self, *, wait_ms: int = BUSY_MS) -> Iterator[None]:
+        """All or nothing, on disk when it returns; a transaction inside another joins it.
+
+        Raises:
+            GalleryError: the gallery is read-only, the disk is full, or others held the lock for `wait_ms`.
+        """
+        with self._lock, self._errors():
+            if self._connection.in_transaction:
+                yield
+                return
+            if not self.writable:
+                raise GalleryError(
+                    f"{self.folder}: expected a writable folder; this gallery is open for reading only"
+                )
+            self._connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk ends it by itself
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def truncate_log(self) -> None:
+        """Move the write-ahead log into the database and empty it, so that no deleted byte stays in it."""
+        busy, _, _ = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        if busy:
+            raise GalleryError(
+                f"{self.folder}: expected to empty the write-ahead log, but another process is reading it: "
+                "the data is deleted and leaves the disk when that process ends"
+            )
+
+    def vacuum(self) -> None:
+        """Rewrite the file without its unused space."""
+        with self._lock, self._errors():
+            self._connection.execute("VACUUM")
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _check_schema(self) -> None:
+        [(application,)] = self.rows("PRAGMA application_id")
+        [(version,)] = self.rows("PRAGMA user_version")
+        if application != APPLICATION_ID:
+            raise GalleryError(
+                f"{self.folder}: expected a gallery, but {FILE_NAME} is another program's database"
+            )
+        if version != SCHEMA_VERSION:
+            raise GalleryError(
+                f"{self.folder}: expected gallery version {SCHEMA_VERSION}, got {version}: update visavis"
+            )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            hint = {
+                "database is locked": "another process is writing for longer than we wait; try again",
+                "database or disk is full": "free some space; nothing committed is lost",
+            }.get(str(error), "the file may be damaged; restore a copy or an export")
+            raise GalleryError(f"{self.folder}: {error}: {hint}") from error
+
+
+def create(folder: Path, meta: dict[str, str]) -> None:
+    """Make an empty gallery unless there is one; two processes may try at once.
+
+    A new folder is readable by its owner alone, for it will hold biometric data.
+
+    Raises:
+        GalleryError: the folder cannot be made or written.
+    """
+    path = folder / FILE_NAME
+    draft = folder / f"{FILE_NAME}.{os.getpid()}-{threading.get_ident()}.new"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            return
+        with contextlib.closing(_connect(f"{draft.absolute().as_uri()}?mode=rwc")) as connection:
+            connection.execute("PRAGMA page_size = 16384")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(SCHEMA)
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        # A link is made only if the name is free: of two makers the second opens the gallery of the first.
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    except (OSError, sqlite3.Error) as error:
+        raise GalleryError(f"{folder}: expected a place for a new gallery: {error}") from error
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection

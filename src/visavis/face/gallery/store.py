@@ -1,0 +1,503 @@
+"""A gallery: photos, faces, people and vectors in a folder that survives crashes and forgets when asked to.
+
+The folder holds `gallery.sqlite`, the truth, and `search/`, an index made again when it is lost. A face
+belongs to a photo and to at most one person; a person is a cluster until it gets a name. No id is given twice.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.errors import GalleryError, InputError, expect
+from visavis.face.gallery.database import FILE_NAME, Database, create
+from visavis.face.gallery.index import Index
+from visavis.face.gallery.records import (
+    Counts,
+    EmbedderId,
+    Embeddings,
+    FaceRow,
+    FileRow,
+    NewFace,
+    PersonRow,
+    PhotoRow,
+)
+from visavis.face.gallery.rows import (
+    delete_faces,
+    face_row,
+    insert_face,
+    insert_photo,
+    json_ids,
+    put_file,
+    release_photo,
+    sweep,
+)
+from visavis.face.records import Photo
+
+__all__ = ["Gallery"]
+
+UNIT_TOLERANCE = 1e-3
+SAME_BOX = 0.25  # of its width: how far the box of a face found twice in one photo may differ
+
+
+class Gallery:
+    """Open with `Gallery.open`; close it, or use it in a `with`.
+
+    One Gallery may be used from several threads (calls take turns, scans overlap), and any number of
+    processes may open one folder: writers wait for each other, up to 30 s. A change is on disk when its call
+    returns or, inside `transaction()`, when that ends. What SQLite and the file system refuse is a GalleryError.
+    """
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self.folder = folder
+        self._database = database
+        meta = dict(database.rows("SELECT key, value FROM meta"))
+        self.model = EmbedderId(meta["model_name"], meta["model_sha256"], int(meta["model_dim"]))
+        self._index = Index(database, folder / "search", self.model.dim)
+
+    @classmethod
+    def open(cls, folder: Path, *, model: EmbedderId | None = None) -> Self:
+        """Open a gallery; make it when absent and `model` is given.
+
+        Args:
+            folder: opened for reading only when it is not writable.
+            model: whose embeddings it must hold; None: whichever it holds.
+
+        Raises:
+            GalleryError: there is no gallery, it is of another model or a newer version, or cannot be read.
+        """
+        if model is not None:
+            meta = {"model_name": model.name, "model_sha256": model.sha256, "model_dim": str(model.dim)}
+            if not (folder / FILE_NAME).exists():
+                create(folder, meta)
+        gallery = cls(folder, Database(folder))
+        if model is not None and model != gallery.model:
+            gallery._database.close()
+            raise GalleryError(
+                f"{folder}: expected embeddings of {model}, got a gallery of {gallery.model}: embeddings "
+                "of different models cannot be compared; open it with its own, or index into a new folder"
+            )
+        if (
+            gallery.writable and gallery._index.is_behind()
+        ):  # a crash came between a deletion and its last bytes
+            with contextlib.suppress(GalleryError):
+                gallery._scrub()
+        return gallery
+
+    @property
+    def writable(self) -> bool:
+        return self._database.writable
+
+    def close(self) -> None:
+        """Write the search index, unless the disk is full, and let go of the files."""
+        if self.writable:
+            with contextlib.suppress(GalleryError):
+                self._index.save()
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All changes inside it happen, or none; quicker than one by one. Other writers wait meanwhile."""
+        with self._database.transaction():
+            yield
+
+    # Photos and files
+
+    def add_photo(
+        self, photo: Photo, *, size_bytes: int, mtime_ns: int, faces: Sequence[NewFace]
+    ) -> list[int]:
+        """Take in a photo with its faces, or one more file of a photo already known.
+
+        Args:
+            photo: with an absolute path, which may be known: its content has changed then.
+            size_bytes: of the file.
+            mtime_ns: of the file.
+            faces: all faces of the photo; not looked at when the content is known.
+
+        Returns:
+            The ids of the faces added.
+
+        Raises:
+            InputError, TensorError: relative path, embedding not float32 [D] or not of unit length.
+        """
+        _check_path(photo.path)
+        for number, face in enumerate(faces):
+            self._check_unit(f"faces[{number}].embedding", face.embedding[None])
+        with self._database.transaction():
+            known = self._database.rows("SELECT id, partial FROM photo WHERE sha256 = ?", (photo.sha256,))
+            photo_id, lacks_faces = known[0] if known else (insert_photo(self._database, photo), True)
+            put_file(self._database, photo.path, size_bytes, mtime_ns, photo_id=photo_id, skipped=None)
+            if not lacks_faces:
+                return []
+            kept = [row.detection.box_xyxy_px for row in self.faces(photo=photo_id)]
+            self._database.change("UPDATE photo SET partial = 0 WHERE id = ?", (photo_id,))
+            new = [face for face in faces if not _is_among(face.detection.box_xyxy_px, kept)]
+            return [insert_face(self._database, photo_id, face) for face in new]
+
+    def add_skipped(self, path: Path, size_bytes: int, mtime_ns: int, reason: str) -> None:
+        """Remember a file that is no photo, so that it is not tried again until it changes."""
+        _check_path(path)
+        with self._database.transaction():
+            put_file(self._database, path, size_bytes, mtime_ns, photo_id=None, skipped=reason)
+
+    def files(self, root: Path | None = None) -> list[FileRow]:
+        """The files known, or those below a folder, by path."""
+        below = (b"", b"\xff")
+        if root is not None:
+            _check_path(root)
+            start = os.fsencode(root / "_")[:-1]  # ends with the separator, also for the file system's root
+            below = (start, start[:-1] + bytes([start[-1] + 1]))
+        rows = self._database.rows(
+            """SELECT path, photo_id, sha256, size_bytes, mtime_ns, skipped FROM file
+            LEFT JOIN photo ON photo.id = photo_id WHERE path >= ? AND path < ? ORDER BY path""",
+            below,
+        )
+        return [FileRow(Path(os.fsdecode(path)), *rest) for path, *rest in rows]
+
+    def move_file(self, old: Path, new: Path) -> None:
+        """A known file has another path now; what was known under that path is replaced."""
+        _check_path(new)
+        with self._database.transaction():
+            if not self._database.rows("SELECT 1 FROM file WHERE path = ?", (os.fsencode(old),)):
+                raise GalleryError(f"old: expected a file of the gallery, got {str(old)!r}")
+            if old != new:
+                self.remove_file(new)
+                self._database.change(
+                    "UPDATE file SET path = ? WHERE path = ?", (os.fsencode(new), os.fsencode(old))
+                )
+
+    def remove_file(self, path: Path) -> None:
+        """The file is gone; nothing happens when it is not known.
+
+        A photo whose last file goes, goes with its faces; those enrolled stay, and their photo for them.
+        """
+        with self._database.transaction():
+            held = self._database.rows("SELECT photo_id FROM file WHERE path = ?", (os.fsencode(path),))
+            self._database.change("DELETE FROM file WHERE path = ?", (os.fsencode(path),))
+            for (photo_id,) in held:
+                release_photo(self._database, photo_id)
+
+    def has_content(self, sha256: str) -> bool:
+        """Whether a photo of this content is here with all its faces: it need not be looked at again."""
+        return bool(self._database.rows("SELECT 1 FROM photo WHERE sha256 = ? AND NOT partial", (sha256,)))
+
+    def photo(self, photo_id: int) -> PhotoRow:
+        found = self._database.rows(
+            "SELECT id, sha256, width_px, height_px, taken_at FROM photo WHERE id = ?", (photo_id,)
+        )
+        if not found:
+            raise GalleryError(f"photo: expected one of the gallery, got {photo_id}")
+        number, content, width_px, height_px, taken_at = found[0]
+        paths = self._database.rows("SELECT path FROM file WHERE photo_id = ? ORDER BY path", (photo_id,))
+        when = None if taken_at is None else datetime.fromisoformat(taken_at)
+        where = tuple(Path(os.fsdecode(path)) for (path,) in paths)
+        return PhotoRow(number, content, width_px, height_px, when, where)
+
+    def counts(self) -> Counts:
+        [row] = self._database.rows(
+            """SELECT (SELECT count(*) FROM photo), (SELECT count(*) FROM file WHERE skipped IS NULL),
+            (SELECT count(*) FROM file WHERE skipped IS NOT NULL), (SELECT count(*) FROM face),
+            (SELECT count(*) FROM person), (SELECT count(*) FROM name)"""
+        )
+        return Counts(*row)
+
+    # Faces
+
+    def faces(
+        self,
+        *,
+        person: int | None = None,
+        photo: int | None = None,
+        ids: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> list[FaceRow]:
+        """The faces that meet all conditions given, by id; ids not in the gallery are passed over."""
+        where, parameters = ["1"], list[Any]()
+        for condition, value in (("face.person_id = ?", person), ("photo_id = ?", photo)):
+            if value is not None:
+                where.append(condition)
+                parameters.append(value)
+        if ids is not None:
+            where.append("face.id IN (SELECT value FROM json_each(?))")
+            parameters.append(json_ids(ids))
+        rows = self._database.rows(
+            f"""SELECT face.id, photo_id, (SELECT min(path) FROM file WHERE file.photo_id = face.photo_id),
+            box, landmarks, score, residual_px, quality, face.person_id, name, pinned, enrolled
+            FROM face LEFT JOIN name ON name.person_id = face.person_id
+            WHERE {" AND ".join(where)} ORDER BY face.id""",
+            parameters,
+        )
+        return [face_row(*row) for row in rows]
+
+    def thumbnail(self, face_id: int) -> bytes:
+        """The face's JPEG."""
+        found = self._database.rows(
+            "SELECT jpeg FROM face JOIN thumbnail ON face_id = id WHERE id = ?", (face_id,)
+        )
+        if not found:
+            raise GalleryError(f"face: expected one of the gallery, got {face_id}")
+        jpeg: bytes = found[0][0]
+        return jpeg
+
+    def embeddings(self) -> Embeddings:
+        """All vectors in one read, with what clustering needs beside them."""
+        rows = self._database.rows(
+            """SELECT id, embedding, coalesce(person_id, 0), pinned, quality
+            FROM face JOIN vector ON face_id = id ORDER BY id"""
+        )
+        ids, blobs, persons, pinned, quality = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+        return Embeddings(
+            np.array(ids, np.int64),
+            np.frombuffer(b"".join(blobs), "<f4").reshape(-1, self.model.dim),
+            np.array(persons, np.int64),
+            np.array(pinned, np.bool_),
+            np.array(quality, np.float32),
+        )
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, among: Sequence[int] | NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k nearest faces of each query, exactly; the best first, of equals the lower id.
+
+        Sees all that any process has committed.
+
+        Args:
+            queries: [Q, D] float32, unit length.
+            k: at least 1.
+            among: only these face ids; those not in the gallery are passed over.
+
+        Returns:
+            Face ids [Q, k] and their cosines [Q, k]; where there are fewer faces, -1 and -inf.
+
+        Raises:
+            InputError, TensorError: `queries` of another shape, type or length, `k` below 1.
+        """
+        self._check_unit("queries", queries)
+        if k < 1:
+            raise InputError(f"k: expected at least 1, got {k}")
+        chosen = None if among is None else np.unique(np.asarray(among, np.int64))
+        if not len(queries):
+            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
+        return self._index.search(queries, k, chosen)
+
+    # People
+
+    def people(self) -> list[PersonRow]:
+        """Everyone, by number of faces, most first."""
+        rows = self._database.rows(
+            """SELECT person.id, name, count(face.id), face.id, max(quality) FROM person
+            LEFT JOIN name ON name.person_id = person.id LEFT JOIN face ON face.person_id = person.id
+            GROUP BY person.id ORDER BY count(face.id) DESC, person.id"""
+        )  # SQLite takes the bare face.id from the row of the max()
+        return [PersonRow(*row[:4]) for row in rows]
+
+    def find_person(self, name: str) -> int | None:
+        """The id of the person of that name."""
+        found = self._database.rows("SELECT person_id FROM name WHERE name = ?", (name,))
+        return found[0][0] if found else None
+
+    def new_person(self) -> int:
+        """A person without a name; it vanishes if its first faces leave it again."""
+        with self._database.transaction():
+            return self._database.change("INSERT INTO person DEFAULT VALUES")
+
+    def name(self, person: int, name: str) -> None:
+        """Give a person a name, or another one.
+
+        Raises:
+            InputError: the name is blank or unprintable.
+            GalleryError: no such person, or someone else has the name: merge the two.
+        """
+        if not name.strip() or not name.isprintable():
+            raise InputError(f"name: expected printable text, got {name!r}")
+        with self._database.transaction():
+            self._check_people(person)
+            other = self.find_person(name)
+            if other not in (None, person):
+                raise GalleryError(
+                    f"name: expected one nobody has, got {name!r}, person {other}: merge the two instead"
+                )
+            self._database.change(
+                "INSERT INTO name VALUES (?, ?) ON CONFLICT (person_id) DO UPDATE SET name = excluded.name",
+                (person, name),
+            )
+
+    def enroll(self, face_ids: Sequence[int], name: str) -> int:
+        """Say whose faces these are; they stay when their photo goes.
+
+        Returns:
+            The person's id, made when the name is new.
+        """
+        with self._database.transaction():
+            person = self.find_person(name)
+            if person is None:
+                person = self.new_person()
+                self.name(person, name)
+            self.assign(face_ids, person, pinned=True)
+            self._database.change_many(
+                "UPDATE face SET enrolled = 1 WHERE id = ?", [(int(i),) for i in face_ids]
+            )
+            return person
+
+    def assign(self, face_ids: Sequence[int] | NDArray[np.int64], person: int | None, *, pinned: bool) -> int:
+        """Put faces under a person, or under nobody.
+
+        Args:
+            face_ids: faces of the gallery.
+            person: its id.
+            pinned: True: by the user, for good; False: by clustering, which moves no pinned face.
+
+        Returns:
+            The number of faces that are not where they were.
+        """
+        with self._database.transaction():
+            self._check_people(*([] if person is None else [person]))
+            ids = json_ids(face_ids)
+            which = "id IN (SELECT value FROM json_each(?))"
+            before = self._database.rows(f"SELECT id, person_id, pinned FROM face WHERE {which}", (ids,))
+            if len(before) != len(set(json.loads(ids))):
+                raise GalleryError("face_ids: expected faces of the gallery, got one that is not")
+            moved = [(i, old) for i, old, held in before if old != person and (pinned or not held)]
+            self._database.change(
+                f"UPDATE face SET person_id = ?, pinned = ? WHERE {which} AND pinned <= ?",
+                (person, int(pinned), ids, int(pinned)),
+            )
+            sweep(self._database, {old for _, old in moved})
+            return len(moved)
+
+    def merge(self, into: int, others: Sequence[int]) -> None:
+        """These are one person, and clustering will not part its faces.
+
+        `into` keeps its name; without one it takes the first of the others'.
+        """
+        everyone = {into, *others}
+        with self._database.transaction():
+            self._check_people(*everyone)
+            names = [
+                self._database.rows("SELECT name FROM name WHERE person_id = ?", (i,))
+                for i in (into, *others)
+            ]
+            apart = {
+                a if b in everyone else b for a, b in self.separated() if (a in everyone) != (b in everyone)
+            }
+            for person in everyone:
+                self._database.change(
+                    "UPDATE face SET person_id = ?, pinned = 1 WHERE person_id = ?", (into, person)
+                )
+            self._database.change_many("DELETE FROM person WHERE id = ?", [(i,) for i in everyone - {into}])
+            self._database.change_many(
+                "INSERT OR IGNORE INTO separate VALUES (?, ?)", [(min(into, i), max(into, i)) for i in apart]
+            )
+            first = next((found[0][0] for found in names if found), None)
+            if first is not None:
+                self.name(into, first)
+
+    def split(self, face_ids: Sequence[int]) -> int:
+        """These faces are someone else. Clustering will neither undo it nor join the two again.
+
+        Returns:
+            The new person's id.
+
+        Raises:
+            GalleryError: the faces are not all of one person, or are all of its faces.
+        """
+        with self._database.transaction():
+            chosen = self.faces(ids=face_ids)
+            owners = {row.person_id for row in chosen}
+            old = owners.pop() if len(owners) == 1 and len(chosen) == len(set(face_ids)) else None
+            if old is None:
+                raise GalleryError("face_ids: expected faces of one person, got others")
+            if len(chosen) == len(self.faces(person=old)):
+                raise GalleryError(f"face_ids: expected some of the person's faces, got all {len(chosen)}")
+            new = self.new_person()
+            self._database.change("UPDATE face SET pinned = 1 WHERE person_id = ?", (old,))
+            self.assign(face_ids, new, pinned=True)
+            self.separate(old, new)
+            return new
+
+    def separate(self, person: int, other: int) -> None:
+        """These are two different people: clustering will not join them."""
+        if person == other:
+            raise InputError(f"other: expected someone else than person {person}")
+        with self._database.transaction():
+            self._check_people(person, other)
+            pair = (min(person, other), max(person, other))
+            self._database.change("INSERT OR IGNORE INTO separate VALUES (?, ?)", pair)
+
+    def separated(self) -> set[tuple[int, int]]:
+        """The pairs of people known to be different, the lower id first."""
+        return set(self._database.rows("SELECT person_a, person_b FROM separate"))
+
+    def forget(self, person: int) -> int:
+        """Delete a person with all faces, embeddings, thumbnails and the name, down to the bytes on disk.
+
+        The photos stay known, so that indexing them again does not bring the faces back.
+
+        Returns:
+            The number of faces deleted.
+
+        Raises:
+            GalleryError: no such person, or a process still reads the old bytes, which go when it ends.
+        """
+        if self._database.in_transaction:
+            raise GalleryError("forget: expected to be outside a transaction, whose log would keep the bytes")
+        with self._database.transaction():
+            self._check_people(person)
+            ids = [row.id for row in self.faces(person=person)]
+            delete_faces(self._database, ids)
+            self._database.change("DELETE FROM photo WHERE partial AND id NOT IN (SELECT photo_id FROM face)")
+            names = self._database.rows("SELECT person_id, name FROM name WHERE person_id <> ?", (person,))
+            self._database.change("DELETE FROM person WHERE id = ?", (person,))
+            # Emptied and filled again, for an index on names moves them about; see database.py.
+            self._database.change("DELETE FROM name")
+            self._database.change_many("INSERT INTO name VALUES (?, ?)", names)
+        self._scrub()
+        return len(ids)
+
+    def compact(self) -> None:
+        """Give the space of deleted faces back to the disk; needs the gallery's size again while it runs."""
+        with self._database.transaction():
+            for table in ("vector", "thumbnail"):
+                self._database.change(f"DELETE FROM {table} WHERE face_id NOT IN (SELECT id FROM face)")
+        self._database.vacuum()
+        self._scrub()
+
+    def _scrub(self) -> None:
+        self._index.save()
+        self._database.truncate_log()
+
+    def _check_people(self, *people: int) -> None:
+        for person in people:
+            if not self._database.rows("SELECT 1 FROM person WHERE id = ?", (person,)):
+                raise GalleryError(f"person: expected one of the gallery, got {person}")
+
+    def _check_unit(self, name: str, vectors: NDArray[np.float32]) -> None:
+        expect(name, vectors, "float", None, self.model.dim)
+        lengths = np.linalg.norm(vectors, axis=1)
+        if vectors.dtype != np.float32 or not (np.abs(lengths - 1) < UNIT_TOLERANCE).all():  # NaN fails too
+            raise InputError(
+                f"{name}: expected float32 of unit length, got {vectors.dtype} of {lengths.round(3)}"
+            )
+
+
+def _check_path(path: Path) -> None:
+    if not path.is_absolute():
+        raise InputError(f"path: expected an absolute one, got {str(path)!r}")
+
+
+def _is_among(box: NDArray[np.float32], others: list[NDArray[np.float32]]) -> bool:
+    return any(np.abs(box - other).max() < SAME_BOX * (box[2] - box[0]) for other in others)
