@@ -152,9 +152,7 @@ class Database:
                 yield
                 return
             if not self.writable:
-                raise GalleryError(
-                    f"{self.folder}: expected a writable folder; this gallery is open for reading only"
-                )
+                raise GalleryError(f"{self.folder}: expected a writable folder; this gallery is open for reading only")
             self._connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -167,6 +165,19 @@ class Database:
                 if self._connection.in_transaction:  # a full disk ends it by itself
                     self._connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside is of one moment."""
+        with self._lock, self._errors():
+            if self._connection.in_transaction:
+                yield
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
 
     def truncate_log(self) -> None:
         """Move the write-ahead log into the database and empty it, so that no deleted byte stays in it."""
@@ -190,9 +201,7 @@ class Database:
         [(application,)] = self.rows("PRAGMA application_id")
         [(version,)] = self.rows("PRAGMA user_version")
         if application != APPLICATION_ID:
-            raise GalleryError(
-                f"{self.folder}: expected a gallery, but {FILE_NAME} is another program's database"
-            )
+            raise GalleryError(f"{self.folder}: expected a gallery, but {FILE_NAME} is another program's database")
         if version != SCHEMA_VERSION:
             raise GalleryError(
                 f"{self.folder}: expected gallery version {SCHEMA_VERSION}, got {version}: update visavis"

@@ -73,9 +73,7 @@ class _Part:
         scales = np.abs(embeddings).max(axis=1, initial=0) / np.float32(127)
         vectors = np.rint(embeddings / scales[:, None]).astype(np.int8)
         left_out = embeddings - vectors * scales[:, None]
-        errors = np.linalg.norm(left_out, axis=1) * np.float32(
-            1.001
-        )  # the float32 rounding of the line above
+        errors = np.linalg.norm(left_out, axis=1) * np.float32(1.001)  # the float32 rounding of the line above
         sums = vectors @ _weights(vectors.shape[1]).astype(np.int32)
         return cls(vectors, ids, scales, errors, sums)
 
@@ -142,9 +140,7 @@ class Index:
                 continue
             ids, similarities = zip(*blocks, strict=True)
             return np.concatenate(ids), np.concatenate(similarities)
-        raise GalleryError(
-            f"{self._folder}: expected rows that agree with the database, got others once rebuilt"
-        )
+        raise GalleryError(f"{self._folder}: expected rows that agree with the database, got others once rebuilt")
 
     def save(self) -> None:
         """Write what is new and zero what was deleted.
@@ -189,9 +185,7 @@ class Index:
             return [part for part in (self._base, self._tail) if len(part.ids)]
 
     def _bury(self) -> None:
-        gone = self._database.rows(
-            "SELECT seq, face_id FROM gone WHERE seq > ? ORDER BY seq", (self._gone_seq,)
-        )
+        gone = self._database.rows("SELECT seq, face_id FROM gone WHERE seq > ? ORDER BY seq", (self._gone_seq,))
         if gone:
             ids = np.array([face_id for _, face_id in gone], np.int64)
             for part in (self._base, self._tail):
@@ -217,9 +211,7 @@ class Index:
             return
         self._state, self._gone_seq = state, state.gone_seq
         self._bury()
-        [(held,)] = self._database.rows(
-            "SELECT count(*) FROM face WHERE id <= ?", (self._last_id(self._base),)
-        )
+        [(held,)] = self._database.rows("SELECT count(*) FROM face WHERE id <= ?", (self._last_id(self._base),))
         if np.isfinite(self._base.errors).sum() < held:  # of another history, such as a database restored
             self._restart()
 
@@ -254,9 +246,7 @@ class Index:
                 self._database.change("DELETE FROM sidecar")
                 self._database.change("INSERT INTO sidecar VALUES (?, ?, ?, ?)", new)
         except OSError as error:
-            raise GalleryError(
-                f"{self._folder}: {error.strerror}: the search index cannot be written"
-            ) from error
+            raise GalleryError(f"{self._folder}: {error.strerror}: the search index cannot be written") from error
         self._map(new)
         if np.isneginf(self._base.errors).sum() * 4 > len(self._base.ids):
             self._restart()  # a quarter is dead: the next generation holds the living
@@ -295,9 +285,7 @@ class Index:
 
     # Searching
 
-    def _search_block(
-        self, parts: list[_Part], queries: Floats, k: int, among: Ids | None
-    ) -> tuple[Ids, Floats]:
+    def _search_block(self, parts: list[_Part], queries: Floats, k: int, among: Ids | None) -> tuple[Ids, Floats]:
         which, ids, lower, upper = _scan(parts, queries, k, among) if parts else _no_hits()
         vectors = self._vectors(np.unique(ids))
         found = np.full((len(queries), k), -1, np.int64)
@@ -335,9 +323,7 @@ def _scan(parts: list[_Part], queries: Floats, k: int, among: Ids | None) -> _Hi
     packed = numkong.dots_pack(columns)
     norms = np.linalg.norm(queries, axis=1)
     count = len(queries)
-    best = np.full(
-        (count, k), np.finfo(np.float32).min
-    )  # the best lower ends so far; their least is the floor
+    best = np.full((count, k), np.finfo(np.float32).min)  # the best lower ends so far; their least is the floor
     floor = best.min(axis=1)
     hits: list[_Hits] = []
     for chunk in _chunks(parts, among):

@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 
 from visavis.face.records import Detection
 
-__all__ = ["Counts", "EmbedderId", "Embeddings", "FaceRow", "FileRow", "NewFace", "PersonRow", "PhotoRow"]
+__all__ = [
+    "Counts",
+    "EmbedderId",
+    "Embeddings",
+    "FaceRow",
+    "FileRow",
+    "Imported",
+    "NewFace",
+    "PersonRow",
+    "PhotoRow",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +106,12 @@ class Counts:
     faces: int
     people: int
     named: int
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import added."""
+
+    photos: int
+    faces: int
+    people: int

@@ -18,11 +18,27 @@ __all__ = [
     "face_row",
     "insert_face",
     "insert_photo",
+    "is_name",
+    "is_unit",
     "json_ids",
     "put_file",
     "release_photo",
     "sweep",
 ]
+
+
+UNIT_TOLERANCE = 1e-3
+
+
+def is_name(text: str) -> bool:
+    """Whether a person may be called so: printable, which lone surrogates are not, and not blank."""
+    return bool(text.strip()) and text.isprintable()
+
+
+def is_unit(vectors: NDArray[np.float32]) -> bool:
+    """Whether all of [N, D] float32 have unit length; NaN has not."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    return vectors.dtype == np.float32 and bool((np.abs(lengths - 1) < UNIT_TOLERANCE).all())
 
 
 def json_ids(ids: Iterable[int]) -> str:

@@ -1,7 +1,7 @@
 """A gallery: photos, faces, people and vectors in a folder that survives crashes and forgets when asked to.
 
 The folder holds `gallery.sqlite`, the truth, and `search/`, an index made again when it is lost. A face
-belongs to a photo and to at most one person; a person is a cluster until it gets a name. No id is given twice.
+belongs to a photo and to at most one person; a person without a name is a cluster. No id is given twice.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.errors import GalleryError, InputError, expect
+from visavis.face.gallery import portable
 from visavis.face.gallery.database import FILE_NAME, Database, create
 from visavis.face.gallery.index import Index
 from visavis.face.gallery.records import (
@@ -25,6 +26,7 @@ from visavis.face.gallery.records import (
     Embeddings,
     FaceRow,
     FileRow,
+    Imported,
     NewFace,
     PersonRow,
     PhotoRow,
@@ -34,6 +36,8 @@ from visavis.face.gallery.rows import (
     face_row,
     insert_face,
     insert_photo,
+    is_name,
+    is_unit,
     json_ids,
     put_file,
     release_photo,
@@ -43,7 +47,6 @@ from visavis.face.records import Photo
 
 __all__ = ["Gallery"]
 
-UNIT_TOLERANCE = 1e-3
 SAME_BOX = 0.25  # of its width: how far the box of a face found twice in one photo may differ
 
 
@@ -52,7 +55,8 @@ class Gallery:
 
     One Gallery may be used from several threads (calls take turns, scans overlap), and any number of
     processes may open one folder: writers wait for each other, up to 30 s. A change is on disk when its call
-    returns or, inside `transaction()`, when that ends. What SQLite and the file system refuse is a GalleryError.
+    returns or, inside `transaction()`, when that ends. Where SQLite or the file system refuse, a
+    GalleryError says so.
     """
 
     def __init__(self, folder: Path, database: Database) -> None:
@@ -84,9 +88,7 @@ class Gallery:
                 f"{folder}: expected embeddings of {model}, got a gallery of {gallery.model}: embeddings "
                 "of different models cannot be compared; open it with its own, or index into a new folder"
             )
-        if (
-            gallery.writable and gallery._index.is_behind()
-        ):  # a crash came between a deletion and its last bytes
+        if gallery.writable and gallery._index.is_behind():  # a crash came between a deletion and its last bytes
             with contextlib.suppress(GalleryError):
                 gallery._scrub()
         return gallery
@@ -118,9 +120,7 @@ class Gallery:
 
     # Photos and files
 
-    def add_photo(
-        self, photo: Photo, *, size_bytes: int, mtime_ns: int, faces: Sequence[NewFace]
-    ) -> list[int]:
+    def add_photo(self, photo: Photo, *, size_bytes: int, mtime_ns: int, faces: Sequence[NewFace]) -> list[int]:
         """Take in a photo with its faces, or one more file of a photo already known.
 
         Args:
@@ -133,11 +133,12 @@ class Gallery:
             The ids of the faces added.
 
         Raises:
-            InputError, TensorError: relative path, embedding not float32 [D] or not of unit length.
+            InputError, TensorError: the path is relative, or a face holds what no stage gives: another shape,
+                a number out of range, an embedding that is not float32 of unit length.
         """
         _check_path(photo.path)
         for number, face in enumerate(faces):
-            self._check_unit(f"faces[{number}].embedding", face.embedding[None])
+            self._check_face(f"faces[{number}]", face)
         with self._database.transaction():
             known = self._database.rows("SELECT id, partial FROM photo WHERE sha256 = ?", (photo.sha256,))
             photo_id, lacks_faces = known[0] if known else (insert_photo(self._database, photo), True)
@@ -177,9 +178,7 @@ class Gallery:
                 raise GalleryError(f"old: expected a file of the gallery, got {str(old)!r}")
             if old != new:
                 self.remove_file(new)
-                self._database.change(
-                    "UPDATE file SET path = ? WHERE path = ?", (os.fsencode(new), os.fsencode(old))
-                )
+                self._database.change("UPDATE file SET path = ? WHERE path = ?", (os.fsencode(new), os.fsencode(old)))
 
     def remove_file(self, path: Path) -> None:
         """The file is gone; nothing happens when it is not known.
@@ -245,9 +244,7 @@ class Gallery:
 
     def thumbnail(self, face_id: int) -> bytes:
         """The face's JPEG."""
-        found = self._database.rows(
-            "SELECT jpeg FROM face JOIN thumbnail ON face_id = id WHERE id = ?", (face_id,)
-        )
+        found = self._database.rows("SELECT jpeg FROM face JOIN thumbnail ON face_id = id WHERE id = ?", (face_id,))
         if not found:
             raise GalleryError(f"face: expected one of the gallery, got {face_id}")
         jpeg: bytes = found[0][0]
@@ -322,7 +319,7 @@ class Gallery:
             InputError: the name is blank or unprintable.
             GalleryError: no such person, or someone else has the name: merge the two.
         """
-        if not name.strip() or not name.isprintable():
+        if not is_name(name):
             raise InputError(f"name: expected printable text, got {name!r}")
         with self._database.transaction():
             self._check_people(person)
@@ -348,9 +345,7 @@ class Gallery:
                 person = self.new_person()
                 self.name(person, name)
             self.assign(face_ids, person, pinned=True)
-            self._database.change_many(
-                "UPDATE face SET enrolled = 1 WHERE id = ?", [(int(i),) for i in face_ids]
-            )
+            self._database.change_many("UPDATE face SET enrolled = 1 WHERE id = ?", [(int(i),) for i in face_ids])
             return person
 
     def assign(self, face_ids: Sequence[int] | NDArray[np.int64], person: int | None, *, pinned: bool) -> int:
@@ -387,17 +382,10 @@ class Gallery:
         everyone = {into, *others}
         with self._database.transaction():
             self._check_people(*everyone)
-            names = [
-                self._database.rows("SELECT name FROM name WHERE person_id = ?", (i,))
-                for i in (into, *others)
-            ]
-            apart = {
-                a if b in everyone else b for a, b in self.separated() if (a in everyone) != (b in everyone)
-            }
+            names = [self._database.rows("SELECT name FROM name WHERE person_id = ?", (i,)) for i in (into, *others)]
+            apart = {a if b in everyone else b for a, b in self.separated() if (a in everyone) != (b in everyone)}
             for person in everyone:
-                self._database.change(
-                    "UPDATE face SET person_id = ?, pinned = 1 WHERE person_id = ?", (into, person)
-                )
+                self._database.change("UPDATE face SET person_id = ?, pinned = 1 WHERE person_id = ?", (into, person))
             self._database.change_many("DELETE FROM person WHERE id = ?", [(i,) for i in everyone - {into}])
             self._database.change_many(
                 "INSERT OR IGNORE INTO separate VALUES (?, ?)", [(min(into, i), max(into, i)) for i in apart]
@@ -468,6 +456,20 @@ class Gallery:
         self._scrub()
         return len(ids)
 
+    # The whole
+
+    def export_to(self, path: Path) -> None:
+        """Write everything into one file, as `import_from` reads it; skipped files are left out."""
+        portable.write(self._database, self.model, path)
+
+    def import_from(self, path: Path) -> Imported:
+        """Take in an export of the same model: all of it, or nothing when anything in it is wrong.
+
+        Photos known here stay as they are here, so that nothing is doubled and nobody forgotten comes back; a
+        person whose name is known here is taken to be the same.
+        """
+        return portable.read(self._database, self.model, path)
+
     def compact(self) -> None:
         """Give the space of deleted faces back to the disk; needs the gallery's size again while it runs."""
         with self._database.transaction():
@@ -485,13 +487,22 @@ class Gallery:
             if not self._database.rows("SELECT 1 FROM person WHERE id = ?", (person,)):
                 raise GalleryError(f"person: expected one of the gallery, got {person}")
 
+    def _check_face(self, name: str, face: NewFace) -> None:
+        self._check_unit(f"{name}.embedding", face.embedding[None])
+        box, points = face.detection.box_xyxy_px, face.detection.landmarks_xy_px
+        expect(f"{name}.box_xyxy_px", box, "float", 4)
+        expect(f"{name}.landmarks_xy_px", points, "float", 5, 2)
+        if not (np.isfinite(box).all() and np.isfinite(points).all() and 0 <= face.residual_px < np.inf):
+            raise InputError(f"{name}: expected finite points, got {box}, {points}, {face.residual_px}")
+        if not (0 <= face.detection.score <= 1 and 0 <= face.quality <= 1):
+            got = f"{face.detection.score}, {face.quality}"
+            raise InputError(f"{name}: expected score and quality in [0, 1], got {got}")
+
     def _check_unit(self, name: str, vectors: NDArray[np.float32]) -> None:
         expect(name, vectors, "float", None, self.model.dim)
-        lengths = np.linalg.norm(vectors, axis=1)
-        if vectors.dtype != np.float32 or not (np.abs(lengths - 1) < UNIT_TOLERANCE).all():  # NaN fails too
-            raise InputError(
-                f"{name}: expected float32 of unit length, got {vectors.dtype} of {lengths.round(3)}"
-            )
+        if not is_unit(vectors):
+            lengths = np.linalg.norm(vectors, axis=1)
+            raise InputError(f"{name}: expected float32 of unit length, got {vectors.dtype} of {lengths.round(3)}")
 
 
 def _check_path(path: Path) -> None:
