@@ -1,0 +1,3 @@
+"""Building blocks, one module a family; torch only."""
+
+__all__: list[str] = []

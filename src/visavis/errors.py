@@ -1,0 +1,67 @@
+"""Every error visavis raises on purpose, and the one array check that raises most of them.
+
+`expect` takes torch tensors and numpy arrays alike and imports neither, so that the command line starts
+without them.
+"""
+
+from typing import Any, Literal
+
+__all__ = [
+    "GalleryError",
+    "InputError",
+    "LandmarkError",
+    "MissingExtraError",
+    "ModelError",
+    "PhotoError",
+    "TensorError",
+    "VisavisError",
+    "expect",
+]
+
+
+class VisavisError(Exception):
+    """Catch this to catch all of ours."""
+
+
+class InputError(VisavisError, ValueError):
+    """A value outside what a function or command accepts."""
+
+
+class TensorError(VisavisError, ValueError):
+    """A tensor has the wrong shape or dtype."""
+
+
+class LandmarkError(VisavisError, ValueError):
+    """Facial landmarks that determine no face pose."""
+
+
+class PhotoError(VisavisError, ValueError):
+    """A file that cannot be read as a photo; the message is fit to be shown beside the file's name."""
+
+
+class ModelError(VisavisError, RuntimeError):
+    """A model is unknown, cannot be fetched, fails its hash, or its licence has not been accepted."""
+
+
+class GalleryError(VisavisError, RuntimeError):
+    """A gallery cannot be opened, is of another model, or does not hold what was asked for."""
+
+
+class MissingExtraError(VisavisError, ImportError):
+    """A library of an optional extra is not installed; the message names the `pip install` that helps."""
+
+
+def expect(name: str, array: Any, kind: Literal["float", "int64", "uint8"], *shape: int | None) -> None:
+    """Refuse an array or tensor of another kind or shape; None stands for any length.
+
+    Raises:
+        TensorError: `array` is of another dtype, rank or length.
+    """
+    dtype = str(array.dtype).removeprefix("torch.")
+    kind_fits = dtype in ("float16", "bfloat16", "float32", "float64") if kind == "float" else dtype == kind
+    shape_fits = len(array.shape) == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not (kind_fits and shape_fits):
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise TensorError(f"{name}: expected {kind} [{wanted}], got {dtype} {list(array.shape)}")

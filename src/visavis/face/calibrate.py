@@ -1,0 +1,155 @@
+"""Measures what a model's similarities mean, on faces of people who are known. N: faces, D: embedding, M: measures."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.errors import InputError, expect
+from visavis.face.cluster import cluster
+from visavis.face.evaluate import bcubed
+from visavis.face.match import Calibration
+from visavis.face.quality import MEASURES, QualityModel
+
+__all__ = ["calibrate", "fit_quality"]
+
+_BINS = 8000  # of the similarity's range [-1, 1]
+_LEAST_PAIRS = 20  # a rate seen on fewer pairs is too uncertain to keep
+_QUALITY_RATE = 1e-3
+
+Values = NDArray[np.float64]
+
+
+def calibrate(
+    embeddings: NDArray[np.float32],
+    people: NDArray[np.int64],
+    quality: QualityModel,
+    *,
+    cluster_on: NDArray[np.bool_] | None = None,
+    measured_on: str,
+) -> Calibration:
+    """Count every pair of faces: pairs of different people give the false-match rate, all give the probability.
+
+    Args:
+        embeddings: float32 [N, D] of unit length.
+        people: int64 [N], who each face is.
+        quality: from `fit_quality`.
+        cluster_on: bool [N], the faces to choose the clustering threshold on; all when absent.
+        measured_on: one sentence on the photos and what was left out of them.
+
+    Raises:
+        InputError: too few pairs of different people or of the same person to tell a rate of 1 in 1000.
+    """
+    expect("embeddings", embeddings, "float", None, None)
+    expect("people", people, "int64", len(embeddings))
+    same, different = _histograms(embeddings, people)
+    if different.sum() < 1000 * _LEAST_PAIRS or same.sum() < 100:
+        raise InputError(
+            f"people: expected at least {1000 * _LEAST_PAIRS} pairs of different people and 100 of the same person, "
+            f"got {different.sum():.0f} and {same.sum():.0f}"
+        )
+    edges = np.linspace(-1, 1, _BINS + 1)
+    at_or_above = np.cumsum(different[::-1])[::-1]
+    rates = at_or_above / different.sum()
+    levels = 10.0 ** -np.arange(0, 9, 0.25)
+    levels = levels[levels * different.sum() >= _LEAST_PAIRS]
+    # The first edge at or past which the rate is no higher than the level; rates fall along the edges.
+    index = np.unique(np.searchsorted(-rates, -levels))
+    slope, intercept = _balanced_logistic((edges[:-1] + edges[1:]) / 2, same, different)
+    chosen = np.ones(len(people), bool) if cluster_on is None else cluster_on
+    return Calibration(
+        edges[index],
+        np.log10(rates[index]),
+        slope,
+        intercept,
+        _best_cluster_similarity(embeddings[chosen], people[chosen], edges[:-1], rates),
+        quality,
+        measured_on,
+    )
+
+
+def fit_quality(
+    embeddings: NDArray[np.float32],
+    people: NDArray[np.int64],
+    measures: Values,
+    reference: NDArray[np.bool_],
+) -> QualityModel:
+    """Learn from faces good and bad which of them match the reference faces of the same person.
+
+    The goal for a face is the share of its person's reference faces, itself left out, that it matches at a
+    false-match rate of 1 in 1000; the model is a logistic regression on the measures and their squares.
+
+    Args:
+        embeddings: float32 [N, D] of unit length.
+        people: int64 [N].
+        measures: float64 [N, M].
+        reference: bool [N], the good frontal photos.
+    """
+    expect("measures", measures, "float", len(embeddings), len(MEASURES))
+    _, different = _histograms(embeddings[reference], people[reference])
+    rates = np.cumsum(different[::-1])[::-1] / different.sum()
+    threshold = np.linspace(-1, 1, _BINS + 1)[np.searchsorted(-rates, -_QUALITY_RATE)]
+    goal = np.full(len(people), np.nan)
+    for person in np.unique(people):
+        mine = np.flatnonzero(people == person)
+        references = mine[reference[mine]]
+        matched = embeddings[mine] @ embeddings[references].T >= threshold
+        other = mine[:, None] != references
+        with np.errstate(invalid="ignore"):
+            goal[mine] = (matched & other).sum(1) / other.sum(1)
+    known = np.isfinite(goal)
+    measures, goal = measures[known], goal[known]
+    mean, deviation = measures.mean(0), measures.std(0) + 1e-9
+    standard = np.clip((measures - mean) / deviation, -4, 4)
+    inputs = np.concatenate([standard, standard**2, np.ones((len(standard), 1))], 1)
+    weights = _logistic(inputs, goal, np.ones(len(goal)), ridge=10.0)
+    count = len(MEASURES)
+    return QualityModel(mean, deviation, weights[:count], weights[count:-1], float(weights[-1]))
+
+
+def _histograms(embeddings: NDArray[np.float32], people: NDArray[np.int64]) -> tuple[Values, Values]:
+    """Counts by similarity of the pairs of one person and of the pairs of two, each pair once; [bins] each."""
+    same, different = np.zeros(_BINS), np.zeros(_BINS)
+    for start in range(0, len(people), 1024):
+        rows = embeddings[start : start + 1024]
+        similarities = rows @ embeddings[start:].T
+        bins = np.clip(((similarities + 1) / 2 * _BINS).astype(np.int64), 0, _BINS - 1)
+        one = people[start : start + 1024, None] == people[start:]
+        pair = np.arange(len(rows))[:, None] < np.arange(len(people) - start)
+        same += np.bincount(bins[one & pair], minlength=_BINS)
+        different += np.bincount(bins[~one & pair], minlength=_BINS)
+    return same, different
+
+
+def _balanced_logistic(centres: Values, same: Values, different: Values) -> tuple[float, float]:
+    """Slope and intercept of the log odds of "same", both classes weighing the same."""
+    inputs = np.stack([np.tile(centres, 2), np.ones(2 * len(centres))], 1)
+    goal = np.repeat([1.0, 0.0], len(centres))
+    weight = np.concatenate([same / same.sum(), different / different.sum()]) * 1e4
+    slope, intercept = _logistic(inputs, goal, weight, ridge=1e-3)
+    return float(slope), float(intercept)
+
+
+def _logistic(inputs: Values, goal: Values, weight: Values, *, ridge: float) -> Values:
+    """Weighted logistic regression by Newton's method; the last input is the constant and carries no penalty."""
+    penalty = np.full(inputs.shape[1], ridge)
+    penalty[-1] = 1e-9
+    beta = np.zeros(inputs.shape[1])
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-np.clip(inputs @ beta, -30, 30)))
+        slope = inputs.T @ (weight * (goal - chance)) - penalty * beta
+        curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + np.diag(penalty)
+        step = np.linalg.solve(curvature, slope)
+        beta += step * min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))  # a far first step may not overshoot
+        if np.abs(step).max() < 1e-8:
+            break
+    return beta
+
+
+def _best_cluster_similarity(
+    embeddings: NDArray[np.float32], people: NDArray[np.int64], edges: Values, rates: Values
+) -> float:
+    """The cut with the highest BCubed F, of those at false-match rates from 1 in 30 to 1 in 30,000."""
+    best = (-1.0, 0.0)
+    for rate in 10.0 ** np.linspace(-1.5, -4.5, 13):
+        threshold = float(edges[np.searchsorted(-rates, -rate)])
+        best = max(best, (bcubed(people, cluster(embeddings, threshold=threshold))[2], threshold))
+    return best[1]

@@ -1,0 +1,111 @@
+"""Runs a network file on the CPU by OpenVINO, or by ONNX Runtime where OpenVINO is absent.
+
+Batches are float32 [N, 3, height, width]; every network takes any N and, where it is fully convolutional, any size.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.errors import MissingExtraError, ModelError
+
+__all__ = ["Network", "Precision"]
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Network:
+    """A loaded network: call it with a batch, get its outputs by name.
+
+    Not for two threads at once; each worker process holds its own.
+    """
+
+    def __init__(
+        self,
+        source: Path | bytes,
+        name: str,
+        *,
+        fixed_size: bool,
+        threads: int = 1,
+        precision: Precision = "float32",
+    ) -> None:
+        """Load a network.
+
+        Args:
+            source: an .onnx file, an OpenVINO .xml file with its .bin beside it, or the bytes of an ONNX model.
+            name: what error messages call it.
+            fixed_size: the image size in the file holds; otherwise it is freed along with the batch.
+            threads: the most CPU threads to use.
+            precision: bfloat16 halves the cost on CPUs that have it and is ignored by others.
+
+        Raises:
+            ModelError: the file is not a network the runtime can load.
+            MissingExtraError: neither OpenVINO nor ONNX Runtime is installed.
+        """
+        self._run: Any
+        try:
+            import openvino
+        except ImportError:
+            self._load_onnxruntime(source, name, threads, fixed_size)
+            return
+        try:
+            core = openvino.Core()
+            model = core.read_model(source)
+            shape = model.input(0).partial_shape
+            shape[0] = -1
+            if not fixed_size:
+                shape[2] = shape[3] = -1
+            model.reshape(shape)
+            hint = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}[precision]
+            compiled = core.compile_model(
+                model,
+                "CPU",
+                {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint},
+            )
+        except RuntimeError as error:
+            raise ModelError(f"{name}: OpenVINO cannot load it ({str(error).strip().splitlines()[-1]})") from error
+        self.runtime = "openvino"
+        names = [output.names for output in compiled.outputs]  # an output may go by several
+        request = compiled.create_infer_request()
+
+        def run(batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+            results = request.infer([batch], share_inputs=True, share_outputs=False)
+            return {name: value for aliases, value in zip(names, results.values(), strict=True) for name in aliases}
+
+        self._run = run
+
+    def _load_onnxruntime(self, source: Path | bytes, name: str, threads: int, fixed_size: bool) -> None:
+        try:
+            import onnx
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError('no runtime for networks: pip install "visavis[face]"') from error
+        try:
+            model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
+            for value in [*model.graph.input, *model.graph.output]:
+                dims = value.type.tensor_type.shape.dim
+                for axis in range(len(dims)) if not fixed_size else [0]:
+                    if axis != 1:
+                        dims[axis].dim_param = f"{value.name}_{axis}"
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.log_severity_level = 3
+            session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnx and onnxruntime raise no common class
+            raise ModelError(f"{name}: ONNX Runtime cannot load it ({error})") from error
+        self.runtime = "onnxruntime"
+        names = [output.name for output in session.get_outputs()]
+        source = session.get_inputs()[0].name
+
+        def run(batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+            return dict(zip(names, session.run(names, {source: batch}), strict=True))
+
+        self._run = run
+
+    def __call__(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        outputs: dict[str, NDArray[np.float32]] = self._run(batch)
+        return outputs

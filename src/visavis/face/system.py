@@ -1,0 +1,420 @@
+"""The face system in one object: a gallery, the stages that fill it, and the questions one asks of it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.errors import GalleryError, InputError, ModelError, PhotoError
+from visavis.face.analyze import AnalyzedFace, Analyzer
+from visavis.face.cluster import cluster
+from visavis.face.gallery import EmbedderId, FaceRow, Gallery
+from visavis.face.indexing import IndexReport, index
+from visavis.face.match import Calibration, calibration_of, template
+from visavis.face.models import Pack, load_pack, packs, pull
+from visavis.face.records import Face, Photo
+from visavis.face.runtime import Precision
+from visavis.face.workers import AnalysisOptions, Workers, cores, new_face
+
+__all__ = ["ClusterReport", "FaceSystem", "Hit", "Identified", "Verified"]
+
+Progress = Callable[[int, int | None], None]
+
+
+def _silent(_done: int, _total: int | None) -> None:
+    """No progress shown."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Identified:
+    """A face of a photo, and who it is."""
+
+    face: Face
+    person_id: int | None  # None: unknown
+    person: str | None
+    similarity: float | None  # to the nearest named person; None where nobody has a name
+    probability: float | None  # that it is that person, everybody and nobody being equally likely before
+    false_match_rate: float | None  # how often a stranger comes as near to anybody in the gallery
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verified:
+    """Whether two photos show one person: the largest face of each."""
+
+    same: bool
+    similarity: float
+    probability: float
+    false_match_rate: float
+    faces: tuple[Face, Face]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hit:
+    """A face of the gallery that resembles the one searched."""
+
+    face: FaceRow
+    similarity: float
+    probability: float
+    false_match_rate: float  # of one such comparison
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterReport:
+    people: int  # all people with faces, named or not
+    new: int  # of these made now
+    placed: int  # faces that got a person, or another one
+    alone: int  # faces that belong to nobody
+
+
+class FaceSystem:
+    """Open with `FaceSystem.open`; close it, or use it in a `with`. Not for two threads at once.
+
+    >>> from visavis.face import FaceSystem
+    >>> FaceSystem.open("nowhere/at/all.visavis", create=False)
+    Traceback (most recent call last):
+        ...
+    visavis.errors.GalleryError: nowhere/at/all.visavis: expected a gallery, got no such folder
+    """
+
+    def __init__(
+        self, gallery: Gallery, pack: Pack, calibration: Calibration, options: AnalysisOptions, precision: Precision
+    ) -> None:
+        self.gallery = gallery
+        self.pack = pack
+        self.calibration = calibration
+        self.options = options
+        self.precision = precision
+        self._analyzer: Analyzer | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        pack: str | Path | None = None,
+        create: bool = True,
+        options: AnalysisOptions = AnalysisOptions(),
+        precision: Precision = "float32",
+        accept_licence: bool = False,
+    ) -> Self:
+        """Open a gallery, and make it when absent.
+
+        Args:
+            folder: the gallery's.
+            pack: name of the models, or path of a pack's TOML. When absent, an existing gallery's own, and "default"
+                for a new one.
+            create: False: refuse to make a gallery.
+            options: how photos are looked at.
+            precision: bfloat16 is quicker on CPUs that have it; see the benchmarks for what it costs in accuracy.
+            accept_licence: take weights that are for research only.
+
+        Raises:
+            GalleryError: the gallery is of another model, or cannot be opened.
+            ModelError: no such pack, or its models cannot be had.
+        """
+        folder = Path(folder).expanduser()
+        exists = folder.is_dir()
+        if not exists and not create:
+            raise GalleryError(f"{folder}: expected a gallery, got no such folder")
+        chosen = _pack_of(folder) if pack is None and exists else load_pack(pack or "default")
+        calibration = calibration_of(chosen)
+        for spec in (chosen.detector, chosen.embedder) if not exists else ():
+            pull(spec, accept_licence=accept_licence)  # first, so that a missing model leaves no gallery behind
+        return cls(Gallery.open(folder, model=_embedder_id(chosen)), chosen, calibration, options, precision)
+
+    def close(self) -> None:
+        """Let go of the gallery."""
+        self.gallery.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Photos come in
+
+    def index(
+        self,
+        *folders: str | Path,
+        workers: int | None = None,
+        prune: bool = False,
+        clusters: bool = True,
+        progress: Progress = _silent,
+    ) -> IndexReport:
+        """Take in the photos below folders: only what is new or changed, and safe to interrupt; see `indexing.index`.
+
+        Args:
+            folders: existing folders, or single files.
+            workers: processes; all cores when absent.
+            prune: take out photos of a folder that holds no file any more.
+            clusters: sort the new faces into people afterwards.
+            progress: called with the number of files done and their total.
+        """
+        for spec in (self.pack.detector, self.pack.embedder):
+            pull(spec)
+        recipe = Workers(self.pack, self.calibration, self.options, self.precision, workers or cores())
+        report = index(self.gallery, [Path(folder) for folder in folders], recipe, prune=prune, progress=progress)
+        if clusters and (report.faces or report.removed):
+            self.cluster()
+        return report
+
+    def enroll(self, name: str, photos: Sequence[str | Path]) -> int:
+        """Tell who the one face, or the clearly largest, of each photo is. All photos are taken, or none.
+
+        Returns:
+            The person's id, made when the name is new.
+
+        Raises:
+            PhotoError: a photo cannot be read, shows no face, or several of like size.
+        """
+        if not photos:
+            raise InputError("photos: expected at least one, got none")
+        looked_at = []
+        for path in map(_absolute, photos):
+            photo, faces = self._look(path)
+            looked_at.append((path, photo, faces, _subject(path, faces)))
+        face_ids = []
+        with self.gallery.transaction():
+            for path, photo, faces, subject in looked_at:
+                status = path.stat()
+                ids = self.gallery.add_photo(
+                    photo,
+                    size_bytes=status.st_size,
+                    mtime_ns=status.st_mtime_ns,
+                    faces=[new_face(face) for face in faces],
+                )
+                face_ids.append(ids[faces.index(subject)] if len(ids) == len(faces) else self._find(photo, subject))
+            return self.gallery.enroll(face_ids, name)
+
+    # Questions
+
+    def analyze(self, photo: str | Path) -> list[Face]:
+        """The faces of one photo with their embeddings, the surest first; the gallery is not touched."""
+        record, faces = self._look(_absolute(photo))
+        return [_face(record, face, None) for face in faces]
+
+    def identify(self, photo: str | Path, *, false_match_rate: float = 1e-3) -> list[Identified]:
+        """Who is in a photo: each face against a template of everybody named, made of that person's best faces.
+
+        Args:
+            photo: its path.
+            false_match_rate: call a face unknown unless fewer strangers than this come as near to anybody.
+        """
+        ids, templates = self._templates()
+        names = {row.id: row.name for row in self.gallery.people()}
+        self.calibration.similarity_at(false_match_rate)  # refuses a rate out of range before any work
+        record, faces = self._look(_absolute(photo))
+        results = []
+        for face in faces:
+            if len(ids) == 0:
+                results.append(Identified(_face(record, face, None), None, None, None, None, None))
+                continue
+            similarities = templates @ face.embedding
+            best = int(similarities.argmax())
+            similarity = float(similarities[best])
+            rate = self.calibration.false_match_rate(similarity, candidates=len(ids))
+            known = rate <= false_match_rate
+            person = names[int(ids[best])] if known else None
+            results.append(
+                Identified(
+                    _face(record, face, person),
+                    int(ids[best]) if known else None,
+                    person,
+                    similarity,
+                    self.calibration.probability(similarity, candidates=len(ids)),
+                    rate,
+                )
+            )
+        return results
+
+    def verify(self, photo: str | Path, other: str | Path, *, false_match_rate: float = 1e-3) -> Verified:
+        """Whether two photos show one person, by the largest face of each.
+
+        Args:
+            photo: the path of one.
+            other: the path of the other.
+            false_match_rate: say "same" only when fewer pairs of different people than this are as similar.
+
+        Raises:
+            PhotoError: a photo cannot be read or shows no face.
+        """
+        faces = []
+        for path in (_absolute(photo), _absolute(other)):
+            record, found = self._look(path)
+            if not found:
+                raise PhotoError(f"{path}: expected a face, found none")
+            faces.append(_face(record, max(found, key=_area), None))
+        similarity = float(faces[0].embedding @ faces[1].embedding)
+        rate = self.calibration.false_match_rate(similarity)
+        return Verified(
+            rate <= false_match_rate, similarity, self.calibration.probability(similarity), rate, (faces[0], faces[1])
+        )
+
+    def search(self, photo: str | Path, *, k: int = 20) -> list[Hit]:
+        """The `k` faces of the gallery most like the largest face of a photo.
+
+        Raises:
+            PhotoError: the photo cannot be read or shows no face.
+        """
+        path = _absolute(photo)
+        _, found = self._look(path)
+        if not found:
+            raise PhotoError(f"{path}: expected a face, found none")
+        ids, similarities = self.gallery.search(max(found, key=_area).embedding[None], k)
+        rows = {row.id: row for row in self.gallery.faces(ids=ids[0][ids[0] >= 0])}
+        return [
+            Hit(
+                rows[int(face_id)],
+                float(similarity),
+                self.calibration.probability(float(similarity)),
+                self.calibration.false_match_rate(float(similarity)),
+            )
+            for face_id, similarity in zip(ids[0], similarities[0], strict=True)
+            if int(face_id) in rows
+        ]
+
+    # People
+
+    def cluster(self, *, fresh: bool = False) -> ClusterReport:
+        """Sort faces into people: new faces join those there or found new ones.
+
+        What the user has said stays: faces named, merged, split or enrolled are not moved, people split apart are not
+        joined, and two people with a name or with such faces never are.
+
+        Args:
+            fresh: first take apart what was sorted by earlier calls.
+        """
+        faces = self.gallery.embeddings()
+        people = self.gallery.people()
+        placed = faces.person_ids > 0
+        kept = faces.pinned if fresh else placed
+        decided = {row.id for row in people if row.name is not None} | set(faces.person_ids[faces.pinned].tolist())
+        labels = cluster(
+            faces.vectors,
+            threshold=self.calibration.cluster_similarity,
+            group=np.where(kept & placed, faces.person_ids, -1),
+            separate=sorted(self.gallery.separated()),
+            exclusive=sorted(decided),
+        )
+        existing = {row.id for row in people}
+        moved = new = 0
+        with self.gallery.transaction():
+            for label, members in _members(labels):
+                if label in existing:
+                    person = label
+                elif len(members) > 1:
+                    person = self.gallery.new_person()
+                    new += 1
+                else:
+                    moved += self.gallery.assign(faces.face_ids[members], None, pinned=False)
+                    continue
+                moved += self.gallery.assign(faces.face_ids[members], person, pinned=False)
+        after = self.gallery.people()
+        alone = len(labels) - sum(row.faces for row in after)
+        return ClusterReport(sum(row.faces > 0 for row in after), new, moved, alone)
+
+    def name(self, person: int, name: str) -> None:
+        """Give a person a name; the faces there now are taken as confirmed and stay.
+
+        Raises:
+            GalleryError: no such person, or someone else has the name: merge the two.
+        """
+        with self.gallery.transaction():
+            self.gallery.name(person, name)
+            faces = [row.id for row in self.gallery.faces(person=person)]
+            if faces:
+                self.gallery.assign(faces, person, pinned=True)
+
+    # Inside
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """The stages, loaded on first use."""
+        if self._analyzer is None:
+            self._analyzer = Analyzer(
+                self.pack, calibration=self.calibration, threads=cores(), precision=self.precision
+            )
+        return self._analyzer
+
+    def _look(self, path: Path) -> tuple[Photo, list[AnalyzedFace]]:
+        try:
+            photo = self.options.read(path)
+        except PhotoError as error:
+            raise PhotoError(f"{path}: {error}") from error
+        return photo.photo, self.options.analyze(self.analyzer, [photo])[0]
+
+    def _find(self, photo: Photo, face: AnalyzedFace) -> int:
+        """The row of a face in a photo that was known already: the one whose box is nearest."""
+        [photo_id] = {row.photo_id for row in self.gallery.files(photo.path.parent) if row.path == photo.path}
+        rows = self.gallery.faces(photo=photo_id)
+        if not rows:
+            raise GalleryError(f"{photo.path}: its faces were forgotten; enroll from another photo")
+        box = face.detection.box_xyxy_px
+        return min(rows, key=lambda row: float(np.abs(row.detection.box_xyxy_px - box).sum())).id
+
+    def _templates(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """[P] ids and [P, D] templates of everybody who has a name and a face."""
+        faces = self.gallery.embeddings()
+        named = {row.id for row in self.gallery.people() if row.name is not None}
+        ids, templates = [], []
+        for person, members in _members(faces.person_ids):
+            if person in named:
+                ids.append(person)
+                templates.append(template(faces.vectors[members], faces.quality[members]))
+        stacked = np.stack(templates) if templates else np.empty((0, self.gallery.model.dim), np.float32)
+        return np.array(ids, np.int64), stacked
+
+
+def _members(labels: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each label with the positions that bear it."""
+    order = np.argsort(labels, kind="stable")
+    values, starts = np.unique(labels[order], return_index=True)
+    for value, positions in zip(values, np.split(order, starts[1:]), strict=False):
+        yield int(value), positions
+
+
+def _embedder_id(pack: Pack) -> EmbedderId:
+    spec = pack.embedder
+    if spec.dim is None:
+        raise ModelError(f"{spec.name}: expected `dim` in the pack's TOML, the length of its embeddings, got none")
+    return EmbedderId(spec.name, spec.digest.partition(":")[2], spec.dim)
+
+
+def _pack_of(folder: Path) -> Pack:
+    """The pack whose embedder an existing gallery is of."""
+    with Gallery.open(folder) as gallery:
+        model = gallery.model
+    for pack in packs().values():
+        if _embedder_id(pack) == model:
+            return pack
+    raise GalleryError(f"{folder}: expected a gallery of a known pack, got one of {model}; name its pack's TOML")
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _area(face: AnalyzedFace) -> float:
+    left, top, right, bottom = face.detection.box_xyxy_px
+    return float((right - left) * (bottom - top))
+
+
+def _subject(path: Path, faces: list[AnalyzedFace]) -> AnalyzedFace:
+    """The one face a photo is of."""
+    if not faces:
+        raise PhotoError(f"{path}: expected a face, found none")
+    largest, *others = sorted(faces, key=_area, reverse=True)
+    if others and _area(others[0]) > 0.5 * _area(largest):
+        raise PhotoError(f"{path}: expected one face or one clearly largest, found {len(faces)}")
+    return largest
+
+
+def _face(photo: Photo, face: AnalyzedFace, person: str | None) -> Face:
+    return Face(None, photo, face.detection, face.quality, face.embedding, person)

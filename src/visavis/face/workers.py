@@ -1,0 +1,179 @@
+"""Analyses photos in worker processes, one core each.
+
+A file that brings its decoder down, by a crash or by more memory than there is, costs a worker and nothing else: the
+photos that were in work are tried again one by one, and the culprit is named.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from visavis.errors import PhotoError
+from visavis.face.analyze import AnalyzedFace, Analyzer
+from visavis.face.gallery import NewFace
+from visavis.face.match import Calibration
+from visavis.face.models import Pack
+from visavis.face.photos import Decoded, read
+from visavis.face.records import Photo
+from visavis.face.runtime import Precision
+
+__all__ = ["AnalysisOptions", "File", "Outcome", "Workers", "cores", "new_face"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisOptions:
+    """How photos are looked at; the defaults suit photos of people."""
+
+    min_score: float = 0.5  # of the detector
+    min_size_px: float = 24.0  # in pixels of the photo
+    long_side_px: int = 1024  # of the image the detector sees
+    tiles: bool = False  # look for small faces in large photos too
+    decode_px: int = 2048  # photos are decoded at no more than needed for this long side; with tiles, whole
+
+    def read(self, path: Path) -> Decoded:
+        """Decode a photo as large as these options need it; errors as `photos.read`."""
+        return read(path, long_side_px=None if self.tiles else max(self.decode_px, self.long_side_px))
+
+    def analyze(self, analyzer: Analyzer, photos: list[Decoded]) -> list[list[AnalyzedFace]]:
+        """The faces of each photo."""
+        return analyzer(
+            photos,
+            min_score=self.min_score,
+            min_size_px=self.min_size_px,
+            long_side_px=self.long_side_px,
+            tiles=self.tiles,
+        )
+
+
+class File(NamedTuple):
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+
+
+class Outcome(NamedTuple):
+    file: File
+    photo: Photo | str  # a string says why the file was skipped
+    faces: list[NewFace]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """A recipe for worker processes; they live as long as a `run`."""
+
+    pack: Pack  # pulled already
+    calibration: Calibration
+    options: AnalysisOptions
+    precision: Precision
+    count: int
+
+    def run(self, chunks: Iterable[list[File]]) -> Iterator[list[Outcome]]:
+        """Analyse chunks of files, several at once, and yield each as it gets done."""
+        source = iter(chunks)
+        first = next(source, None)
+        if first is None:
+            return
+        waiting: dict[Future[list[Outcome]], list[File]] = {}
+        pool = self._pool(self.count)
+        try:
+            waiting[pool.submit(_analyze, first)] = first
+            while waiting:
+                while len(waiting) < 2 * self.count and (chunk := next(source, None)):
+                    waiting[pool.submit(_analyze, chunk)] = chunk
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                broken = []
+                for future in done:
+                    chunk = waiting.pop(future)
+                    try:
+                        yield future.result()
+                    except BrokenProcessPool:
+                        broken.append(chunk)
+                if broken:  # and with it all that was handed to the pool
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    yield from self._one_by_one(file for chunk in [*broken, *waiting.values()] for file in chunk)
+                    waiting.clear()
+                    pool = self._pool(self.count)
+                    if chunk := next(source, None):
+                        waiting[pool.submit(_analyze, chunk)] = chunk
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _one_by_one(self, files: Iterable[File]) -> Iterator[list[Outcome]]:
+        pool = self._pool(1)
+        try:
+            for file in files:
+                try:
+                    yield pool.submit(_analyze, [file]).result()
+                except BrokenProcessPool:
+                    pool.shutdown(wait=True)
+                    pool = self._pool(1)
+                    yield [Outcome(file, "file: decoding it ended the process (damaged, or made to do harm)", [])]
+        finally:
+            pool.shutdown(wait=True)
+
+    def _pool(self, count: int) -> Executor:
+        from loky import ProcessPoolExecutor  # its workers do not import the user's script again
+
+        executor: Executor = ProcessPoolExecutor(
+            count,
+            initializer=_start,
+            initargs=(self, os.getpid()),
+            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+        return executor
+
+
+def new_face(face: AnalyzedFace) -> NewFace:
+    """An analysed face as the gallery takes it."""
+    return NewFace(face.detection, face.residual_px, face.quality, face.embedding, face.thumbnail)
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# What follows runs in a worker.
+
+_recipe: Workers
+_analyzer: Analyzer | None = None
+
+
+def _start(recipe: Workers, parent: int) -> None:
+    global _recipe
+    _recipe = recipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A parent that was killed cannot tell its workers to stop."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _analyze(files: list[File]) -> list[Outcome]:
+    global _analyzer
+    if _analyzer is None:
+        _analyzer = Analyzer(_recipe.pack, calibration=_recipe.calibration, precision=_recipe.precision)
+    results: dict[Path, Outcome] = {}
+    decoded: list[tuple[File, Decoded]] = []
+    for file in files:
+        try:
+            decoded.append((file, _recipe.options.read(file.path)))
+        except PhotoError as error:
+            results[file.path] = Outcome(file, str(error), [])
+        except MemoryError:
+            results[file.path] = Outcome(file, "photo: decoding it takes more memory than there is", [])
+    found = _recipe.options.analyze(_analyzer, [photo for _, photo in decoded])
+    for (file, photo), faces in zip(decoded, found, strict=True):
+        results[file.path] = Outcome(file, photo.photo, [new_face(face) for face in faces])
+    return [results[file.path] for file in files]
