@@ -68,13 +68,18 @@ def _write_members(database: Database, model: EmbedderId, archive: zipfile.ZipFi
     lines("people.jsonl", _people_records(database))
     lines("faces.jsonl", _face_records(database))
     with member("embeddings.npy") as stream:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (count, model.dim)}
-        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(_npy_header(count, model.dim))
         for (embedding,) in _by_face(database, "embedding", "JOIN vector ON face_id = id"):
             stream.write(embedding)
     with member("thumbnails.bin") as stream:
         for (jpeg,) in _by_face(database, "jpeg", "JOIN thumbnail ON face_id = id"):
             stream.write(jpeg)
+
+
+def _npy_header(count: int, dim: int) -> bytes:
+    """Of a .npy file of version 1.0; always the same bytes, so that a reader need not trust a parser."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({count}, {dim}), }}"
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
 
 
 def _by_face(database: Database, columns: str, join: str) -> Iterator[list[Any]]:
@@ -131,7 +136,8 @@ def _face_records(database: Database) -> Iterator[dict[str, Any]]:
 def read(database: Database, model: EmbedderId, path: Path) -> Imported:
     """Import everything, or nothing.
 
-    Content already known is left as it is, so that nothing is doubled and nobody forgotten comes back. A person of a name that is taken is taken to be that person.
+    Content already known is left as it is, so that nothing is doubled and nobody forgotten comes back. A person
+    whose name is known is taken to be the same.
 
     Raises:
         GalleryError: the file is of another model or version, is damaged, or holds what no export would.
@@ -215,11 +221,9 @@ class _Reader:
         with ExitStack() as stack:
             vectors = stack.enter_context(self._archive.open("embeddings.npy"))
             thumbnails = stack.enter_context(self._archive.open("thumbnails.bin"))
-            if np.lib.format.read_magic(vectors) != (1, 0):
-                raise GalleryError("embeddings.npy: expected npy version 1.0, got another")
-            header = np.lib.format.read_array_header_1_0(vectors)
-            if header != ((count, self._model.dim), False, np.dtype("<f4")):
-                raise GalleryError(f"embeddings.npy: expected <f4 [{count}, {self._model.dim}], got {header}")
+            header = _npy_header(count, self._model.dim)
+            if vectors.read(len(header)) != header:
+                raise GalleryError(f"embeddings.npy: expected float32 [{count}, {self._model.dim}], got another header")
             seen = 0
             for record in self._records("faces.jsonl"):
                 self._read_face(record, vectors, thumbnails)
