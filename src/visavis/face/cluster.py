@@ -152,7 +152,7 @@ class _Clusters:
         """[2, P] pairs that may be linked at `bar`, each once: every cluster with its best partners."""
         alive = np.flatnonzero(self.parent == np.arange(len(self.parent)))
         means = self.sums[alive] / self.sizes[alive, None]
-        return self._pairs(np.unique(_keys(alive[_nearest(means, None, bar)], len(self.parent))))
+        return self._pairs(_distinct(_keys(alive[_nearest(means, None, bar)], len(self.parent))))
 
     def merge(self, pairs: NDArray[np.int64], bar: float) -> bool:
         """Merge mutual best partners among `pairs` until no link reaches `bar`; whether anything merged."""
@@ -175,15 +175,13 @@ class _Clusters:
             touched[into] = touched[gone] = True
             stale = touched[pairs[0]] | touched[pairs[1]]
             moved = step[pairs[:, stale]]
-            keys = np.unique(_keys(moved[:, moved[0] != moved[1]], len(self.parent)))
+            keys = _distinct(_keys(moved[:, moved[0] != moved[1]], len(self.parent)))
             fresh, fresh_links = self._linked(self._pairs(keys), bar)
             pairs = np.concatenate([pairs[:, ~stale], fresh], axis=1)
             links = np.concatenate([links[~stale], fresh_links])
         return merged
 
-    def take_in_stragglers(
-        self, embeddings: NDArray[np.float32], start: NDArray[np.int64], bar: float
-    ) -> None:
+    def take_in_stragglers(self, embeddings: NDArray[np.float32], start: NDArray[np.int64], bar: float) -> None:
         """Move each small cluster into the one whose WITNESSES faces most like it have a mean link of `bar`.
 
         Clusters under a constraint stay, so that no constraint can break whatever else moves.
@@ -231,9 +229,7 @@ class _Clusters:
         return np.stack(np.divmod(keys, len(self.parent)))
 
 
-def _nearest(
-    queries: NDArray[np.float32], targets: NDArray[np.float32] | None, bar: float
-) -> NDArray[np.int64]:
+def _nearest(queries: NDArray[np.float32], targets: NDArray[np.float32] | None, bar: float) -> NDArray[np.int64]:
     """[2, P] rows of `queries` and of the NEIGHBOURS `targets` (None: the other queries) nearest to each.
 
     Those whose product is below `bar` are left out, up to the rounding of bfloat16, which is used where the
@@ -249,8 +245,10 @@ def _nearest(
         return np.empty((2, 0), np.int64)
     found = [torch.empty((2, 0), dtype=torch.int64)]
     rows = max(1, SCORES // len(theirs))
+    room = ours.new_empty((min(rows, len(ours)), len(theirs)))  # new pages cost a fifth more
     for first in range(0, len(ours), rows):
-        links = ours[first : first + rows] @ theirs.T
+        block = ours[first : first + rows]
+        links = torch.mm(block, theirs.T, out=room[: len(block)])
         if targets is None:
             links.diagonal(first).fill_(-torch.inf)
         best, partner = links.topk(count, sorted=False)
@@ -274,6 +272,12 @@ def _keys(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """One number for each unordered pair [2, P] of numbers below `count`."""
     keys: NDArray[np.int64] = np.minimum(pairs[0], pairs[1]) * count + np.maximum(pairs[0], pairs[1])
     return keys
+
+
+def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """np.unique without its hash table, which is slower than numpy's sort."""
+    keys = np.sort(keys)
+    return keys[np.diff(keys, prepend=-1) > 0]
 
 
 def _peaks(pairs: NDArray[np.int64], heights: NDArray[Any], count: int) -> NDArray[np.bool_]:
