@@ -28,9 +28,7 @@ def printable(text: str | PathLike[str]) -> str:
     >>> print(printable("a\nb\x1b[2J"))
     a\nb\x1b[2J
     """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in fspath(text)
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in fspath(text))
 
 
 def emit(value: Any, *, as_json: bool, text: "RenderableType") -> None:

@@ -127,7 +127,7 @@ def calibration_of(pack: Pack) -> Calibration:
     path = pack.calibration or Path(__file__).with_name("calibrations") / f"{detector}--{embedder}.json"
     if not path.is_file():
         raise ModelError(
-            f"calibration: expected one for {detector} with {embedder}, got none, so nobody knows what its similarities "
+            f"calibration: expected one for {detector} with {embedder}, got none: nobody knows what its similarities "
             "mean; make one from photos of known people with `visavis face calibrate`"
         )
     try:

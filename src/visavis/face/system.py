@@ -20,7 +20,9 @@ from visavis.face.records import Face, Photo
 from visavis.face.runtime import Precision
 from visavis.face.workers import AnalysisOptions, Workers, cores, new_face
 
-__all__ = ["ClusterReport", "FaceSystem", "Hit", "Identified", "Verified"]
+__all__ = ["ClusterReport", "FaceSystem", "Hit", "Identified", "Verified", "verify"]
+
+DEFAULT_OPTIONS = AnalysisOptions()
 
 Progress = Callable[[int, int | None], None]
 
@@ -70,6 +72,28 @@ class ClusterReport:
     alone: int  # faces that belong to nobody
 
 
+def verify(
+    photo: str | Path,
+    other: str | Path,
+    analyzer: Analyzer,
+    *,
+    options: AnalysisOptions = DEFAULT_OPTIONS,
+    false_match_rate: float = 1e-3,
+) -> Verified:
+    """Whether two photos show one person; needs no gallery. Arguments and errors as `FaceSystem.verify`."""
+    analyzer.calibration.similarity_at(false_match_rate)  # refuses a rate out of range before any work
+    (first, face), (second, face_of_other) = (_largest(path, analyzer, options) for path in (photo, other))
+    similarity = float(face.embedding @ face_of_other.embedding)
+    rate = analyzer.calibration.false_match_rate(similarity)
+    return Verified(
+        rate <= false_match_rate,
+        similarity,
+        analyzer.calibration.probability(similarity),
+        rate,
+        (_face(first, face, None), _face(second, face_of_other, None)),
+    )
+
+
 class FaceSystem:
     """Open with `FaceSystem.open`; close it, or use it in a `with`. Not for two threads at once.
 
@@ -97,7 +121,7 @@ class FaceSystem:
         *,
         pack: str | Path | None = None,
         create: bool = True,
-        options: AnalysisOptions = AnalysisOptions(),
+        options: AnalysisOptions = DEFAULT_OPTIONS,
         precision: Precision = "float32",
         accept_licence: bool = False,
     ) -> Self:
@@ -245,17 +269,7 @@ class FaceSystem:
         Raises:
             PhotoError: a photo cannot be read or shows no face.
         """
-        faces = []
-        for path in (_absolute(photo), _absolute(other)):
-            record, found = self._look(path)
-            if not found:
-                raise PhotoError(f"{path}: expected a face, found none")
-            faces.append(_face(record, max(found, key=_area), None))
-        similarity = float(faces[0].embedding @ faces[1].embedding)
-        rate = self.calibration.false_match_rate(similarity)
-        return Verified(
-            rate <= false_match_rate, similarity, self.calibration.probability(similarity), rate, (faces[0], faces[1])
-        )
+        return verify(photo, other, self.analyzer, options=self.options, false_match_rate=false_match_rate)
 
     def search(self, photo: str | Path, *, k: int = 20) -> list[Hit]:
         """The `k` faces of the gallery most like the largest face of a photo.
@@ -263,11 +277,8 @@ class FaceSystem:
         Raises:
             PhotoError: the photo cannot be read or shows no face.
         """
-        path = _absolute(photo)
-        _, found = self._look(path)
-        if not found:
-            raise PhotoError(f"{path}: expected a face, found none")
-        ids, similarities = self.gallery.search(max(found, key=_area).embedding[None], k)
+        _, face = _largest(photo, self.analyzer, self.options)
+        ids, similarities = self.gallery.search(face.embedding[None], k)
         rows = {row.id: row for row in self.gallery.faces(ids=ids[0][ids[0] >= 0])}
         return [
             Hit(
@@ -344,11 +355,7 @@ class FaceSystem:
         return self._analyzer
 
     def _look(self, path: Path) -> tuple[Photo, list[AnalyzedFace]]:
-        try:
-            photo = self.options.read(path)
-        except PhotoError as error:
-            raise PhotoError(f"{path}: {error}") from error
-        return photo.photo, self.options.analyze(self.analyzer, [photo])[0]
+        return _look(path, self.analyzer, self.options)
 
     def _find(self, photo: Photo, face: AnalyzedFace) -> int:
         """The row of a face in a photo that was known already: the one whose box is nearest."""
@@ -395,6 +402,21 @@ def _pack_of(folder: Path) -> Pack:
         if _embedder_id(pack) == model:
             return pack
     raise GalleryError(f"{folder}: expected a gallery of a known pack, got one of {model}; name its pack's TOML")
+
+
+def _look(path: Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Photo, list[AnalyzedFace]]:
+    try:
+        photo = options.read(path)
+    except PhotoError as error:
+        raise PhotoError(f"{path}: {error}") from error
+    return photo.photo, options.analyze(analyzer, [photo])[0]
+
+
+def _largest(path: str | Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Photo, AnalyzedFace]:
+    record, faces = _look(_absolute(path), analyzer, options)
+    if not faces:
+        raise PhotoError(f"{path}: expected a face, found none")
+    return record, max(faces, key=_area)
 
 
 def _absolute(path: str | Path) -> Path:

@@ -9,11 +9,11 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visavis.errors import PhotoError
 from visavis.face.analyze import AnalyzedFace, Analyzer
@@ -96,14 +96,14 @@ class Workers:
                     except BrokenProcessPool:
                         broken.append(chunk)
                 if broken:  # and with it all that was handed to the pool
-                    pool.shutdown(wait=True, cancel_futures=True)
+                    pool.shutdown()
                     yield from self._one_by_one(file for chunk in [*broken, *waiting.values()] for file in chunk)
                     waiting.clear()
                     pool = self._pool(self.count)
                     if chunk := next(source, None):
                         waiting[pool.submit(_analyze, chunk)] = chunk
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(kill_workers=True)  # what is still in work is not wanted any more
 
     def _one_by_one(self, files: Iterable[File]) -> Iterator[list[Outcome]]:
         pool = self._pool(1)
@@ -112,22 +112,21 @@ class Workers:
                 try:
                     yield pool.submit(_analyze, [file]).result()
                 except BrokenProcessPool:
-                    pool.shutdown(wait=True)
+                    pool.shutdown()
                     pool = self._pool(1)
                     yield [Outcome(file, "file: decoding it ended the process (damaged, or made to do harm)", [])]
         finally:
-            pool.shutdown(wait=True)
+            pool.shutdown()
 
-    def _pool(self, count: int) -> Executor:
+    def _pool(self, count: int) -> Any:
         from loky import ProcessPoolExecutor  # its workers do not import the user's script again
 
-        executor: Executor = ProcessPoolExecutor(
+        return ProcessPoolExecutor(
             count,
             initializer=_start,
             initargs=(self, os.getpid()),
             env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
-        return executor
 
 
 def new_face(face: AnalyzedFace) -> NewFace:

@@ -33,9 +33,7 @@ def _list(context: typer.Context, json: Json = False) -> None:
         for model in found:
             size = f"{model['size_bytes'] / 1e6:.1f}"
             here = "yes" if model["present"] else "no"
-            table.add_row(
-                model["name"], model["role"], ", ".join(model["packs"]), model["licence"]["name"], size, here
-            )
+            table.add_row(model["name"], model["role"], ", ".join(model["packs"]), model["licence"]["name"], size, here)
         emit(found, as_json=json, text=table)
 
 
@@ -129,12 +127,9 @@ def _as_text(model: dict[str, Any]) -> str:
         "role": model["role"],
         "packs": ", ".join(model["packs"]) or "none",
         "licence": "; ".join(filter(None, terms)),
-        "input": f"{size['colour']}, "
-        + (f"{size['width']}x{size['height']} px" if size["width"] else "any size"),
+        "input": f"{size['colour']}, " + (f"{size['width']}x{size['height']} px" if size["width"] else "any size"),
         "output": f"{model['dim']} numbers" if model["dim"] else None,
-        "here": printable(model["path"])
-        if model["path"]
-        else f"no; visavis face models pull {model['name']}",
+        "here": printable(model["path"]) if model["path"] else f"no; visavis face models pull {model['name']}",
     }
     lines = [model["name"], *(f"  {name}: {fact}" for name, fact in facts.items() if fact)]
     for number, variant in enumerate(model["variants"]):

@@ -5,7 +5,7 @@ files on disk. Environment: VISAVIS_MODELS is the store's folder; VISAVIS_MODEL_
 as in PATH) searched by file name before any network.
 """
 
-from visavis.face.models.sources import HttpsSource, NpmSource, PathSource, Progress, PypiSource
+from visavis.face.models.sources import HttpsSource, NpmSource, PathSource, Progress, PypiSource, fetch
 from visavis.face.models.spec import (
     Licence,
     ModelFile,
@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "PypiSource",
     "Status",
+    "fetch",
     "load_pack",
     "models",
     "packs",

@@ -60,9 +60,7 @@ class Table:
         digits = 96 if key.endswith("sha384") else 64
         wanted = f"{digits} lower-case hexadecimal digits"
         pattern = f"[0-9a-f]{{{digits}}}"
-        return str(
-            self.take(key, wanted, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None)
-        )
+        return str(self.take(key, wanted, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None))
 
     def table(self, key: str) -> "Table":
         return Table(self.path(key), self.take(key, "a table", lambda v: isinstance(v, dict)))

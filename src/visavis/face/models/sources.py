@@ -160,9 +160,7 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _continue_https(
-    client: "httpx.Client", url: str, part: Path, start: int, size: int, progress: Progress
-) -> None:
+def _continue_https(client: "httpx.Client", url: str, part: Path, start: int, size: int, progress: Progress) -> None:
     if start == size:  # killed between the last byte and the renaming
         return
     headers = {"Accept-Encoding": "identity"}  # compressed bytes have other offsets
@@ -239,9 +237,7 @@ def _run(*command: str, cwd: Path) -> None:
     )
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        errors = (
-            [line for line in lines if "ERR" in line.upper()] or lines or [f"exit code {done.returncode}"]
-        )
+        errors = [line for line in lines if "ERR" in line.upper()] or lines or [f"exit code {done.returncode}"]
         raise ModelError(" | ".join(errors[-3:]))
 
 

@@ -87,6 +87,7 @@ class Pack:
     name: str
     detector: ModelSpec
     embedder: ModelSpec
+    calibration: Path | None = None  # a user's own; None: the one shipped for the pair of models
 
 
 def models() -> dict[str, ModelSpec]:
@@ -105,6 +106,7 @@ def load_pack(name_or_path: str | Path) -> Pack:
     `detector` and `embedder` are each the name of a known model, or a table that describes one. An example::
 
         detector = "centerface"
+        calibration = "my-pack.json"    # what `visavis face calibrate` wrote; needed to match, not to calibrate
 
         [embedder]
         name = "my-embedder"
@@ -145,8 +147,7 @@ def _manifest() -> tuple[dict[str, ModelSpec], dict[str, Pack]]:
     path = Path(__file__).with_name("manifest.toml")
     root = read_toml(path, path.name)
     known_models = {
-        name: _model(table, name, path.parent)
-        for name, table in root.table("models").tables_by_name().items()
+        name: _model(table, name, path.parent) for name, table in root.table("models").tables_by_name().items()
     }
     known_packs = {
         name: _pack(table, name, known_models, path.parent)
@@ -164,8 +165,9 @@ def _pack(table: Table, name: str, known: dict[str, ModelSpec], folder: Path) ->
         if spec.role != role:
             raise ModelError(f"{table.path(role)}: expected {wanted}, got the {spec.role} {spec.name}")
         slots[role] = spec
+    calibration = folder / Path(table.text("calibration")).expanduser() if "calibration" in table else None
     table.close()
-    return Pack(name, **slots)
+    return Pack(name, slots["detector"], slots["embedder"], calibration)
 
 
 def _own_model(table: Table, folder: Path) -> ModelSpec:
@@ -301,10 +303,7 @@ def _is_pypi(value: Any) -> bool:  # it becomes a line of a requirements file
 
 
 def _is_npm(value: Any) -> bool:  # it becomes an argument: nothing that begins with a dash
-    return (
-        isinstance(value, str)
-        and re.fullmatch(r"(@[\w.-]+/)?\w[\w.-]*@\d[\w.+-]*", value, re.ASCII) is not None
-    )
+    return isinstance(value, str) and re.fullmatch(r"(@[\w.-]+/)?\w[\w.-]*@\d[\w.+-]*", value, re.ASCII) is not None
 
 
 def _is_number(value: Any) -> bool:

@@ -145,9 +145,7 @@ def _fetch_good(source: Source, file: ModelFile, part: Path, progress: Progress)
     part.unlink()
     if not resumed:
         raise ModelError(f"expected {file.digest}, got {found}")
-    _fetch_good(
-        source, file, part, progress
-    )  # the part may have been of another file: once more, from the start
+    _fetch_good(source, file, part, progress)  # the part may have been of another file: once more, from the start
 
 
 def _in_model_path(file: ModelFile) -> Iterator[PathSource]:

@@ -1,0 +1,46 @@
+"""The measuring data beside the repository and the protocols that come with it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.face.analyze import AnalyzedFace
+from visavis.face.photos import Decoded
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def cfp_photos() -> Iterator[tuple[int, str, Path]]:
+    """(person 1..500, "frontal" or "profile", path) of CFP's 7,000 photos, in the order of its pair lists."""
+    folder = DATA / "cfp"
+    for letter, kind in (("F", "frontal"), ("P", "profile")):
+        for line in (folder / "Protocol" / f"Pair_list_{letter}.txt").read_text().splitlines():
+            path = folder / "Protocol" / line.split()[1]
+            yield int(path.parts[-3]), kind, path.resolve()
+
+
+def cfp_pairs(protocol: str) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """CFP's ten folds: rows (index of first, of second) into `cfp_photos`, same or not, fold; "FF" or
+    "FP".""" pairs, same, folds = [], [], [] for fold in range(1, 11):
+        for name in ("same", "diff"):
+            text = (
+                DATA / "cfp" / "Protocol" / "Split" / protocol / f"{fold:02d}" / f"{name}.txt"
+            ).read_text()
+            for line in text.split():
+                first, second = (int(number) - 1 for number in line.split(","))
+                pairs.append((first, second + (5000 if protocol == "FP" else 0)))
+                same.append(name == "same")
+                folds.append(fold)
+    return np.array(pairs), np.array(same), np.array(folds)
+
+
+def central(faces: Sequence[AnalyzedFace], photo: Decoded) -> AnalyzedFace | None:
+    """The face nearest to the middle: the one such data sets mean."""
+    middle = (np.array([photo.photo.width_px, photo.photo.height_px]) - 1) / 2
+
+    def distance(face: AnalyzedFace) -> float:
+        return float(np.hypot(*(face.detection.box_xyxy_px.reshape(2, 2).mean(0) - middle)))
+
+    return min(faces, key=distance, default=None)

@@ -1,0 +1,134 @@
+"""The main job from end to end, on sample photos or on the user's own."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visavis.app.report import PhotoAnswer, contact_sheet, write_report
+from visavis.errors import InputError, ModelError
+from visavis.face.models import PypiSource, fetch
+from visavis.face.system import FaceSystem
+
+if TYPE_CHECKING:
+    from visavis.face.indexing import IndexReport
+
+__all__ = ["DemoResult", "demo", "sample_photos"]
+
+# Photos by the White House, works of the United States government and so in the public domain.
+SAMPLES = {
+    "biden.jpg": (353723, "3c17508bb91554c637a2eabddfae790e5bb1caba93130814fc2ac50be9760c4c"),
+    "obama.jpg": (279922, "0930e3aa8cae5920329c0c8cbc6a2ab70f47b0e67b432875beaa95cbf7e741f6"),
+    "obama2.jpg": (184455, "a7efcc907375274796f39646510704aa86672d59f6d5469d69af3c85590976a6"),
+    "obama3.jpg": (595944, "76ac6bf97c36dc2da0ad16a537d6a5ac1b10f48d49aac29a0cca9a17cdbc3ca3"),
+    "obama_partial_face.jpg": (423060, "c2d1f09e7ef3042352b41e41286e6eb0522f64f88308be13886991b95db52117"),
+    "obama_partial_face2.jpg": (478346, "9a812347f97633542b8cd9992de22def11b74f79d82056bc3ee830f13878e028"),
+}
+ARCHIVE_SHA256 = "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec"
+PHOTOS_SHOWN = 12
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    report: Path
+    contact_sheet: Path
+    indexed: "IndexReport"
+    name: str | None  # the person named; None: no face in any photo
+    named_from: Path | None
+    answers: list[PhotoAnswer]
+    people: int
+
+
+def sample_photos(folder: Path, progress: Progress) -> None:
+    """Fetch the samples that are not in `folder` yet.
+
+    Raises:
+        ModelError: they cannot be had through pip.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for done, (name, (size, digest)) in enumerate(SAMPLES.items()):
+        progress(done, len(SAMPLES))
+        path = folder / name
+        if path.exists():
+            continue
+        member = f"face_recognition-1.3.0/tests/test_images/{name}"
+        part = folder / f".{name}.part"
+        fetch(PypiSource("face-recognition", "1.3.0", member, ARCHIVE_SHA256, False), part, size, lambda *_: None)
+        if hashlib.sha256(part.read_bytes()).hexdigest() != digest:
+            part.unlink()
+            raise ModelError(f"{name}: expected the sample photo, got other content")
+        part.replace(path)
+    progress(len(SAMPLES), len(SAMPLES))
+
+
+def demo(photos: Path | None, output: Path, *, pack: str, progress: Callable[[str], Progress]) -> DemoResult:
+    """Index, name one person from one photo, identify that person in others, sort everybody, and show it all.
+
+    Args:
+        photos: a folder; None: the sample photos.
+        output: where gallery, report and contact sheet go.
+        pack: the models.
+        progress: given a label, returns the function to report to.
+
+    Raises:
+        InputError: `photos` is no folder.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    folder = output / "photos" if photos is None else photos
+    if photos is None:
+        sample_photos(folder, progress("sample photos"))
+    elif not photos.is_dir():
+        raise InputError(f"photos: expected a folder, got {str(photos)!r}")
+    with FaceSystem.open(output / "gallery.visavis", pack=pack) as system:
+        indexed = system.index(folder, clusters=False, progress=progress("photos"))
+        named_from, name = (
+            (folder / "obama.jpg", "Barack Obama") if photos is None else (_best_known(system), "Somebody")
+        )
+        answers = []
+        if named_from is not None:
+            system.enroll(name, [named_from])
+            others = _photos_like(system, named_from)[:PHOTOS_SHOWN]
+            report = progress("identify")
+            for done, path in enumerate(others):
+                answers.append(PhotoAnswer(path, system.identify(path)))
+                report(done + 1, len(others))
+        system.cluster()
+        people = sum(row.faces > 0 for row in system.gallery.people())
+        write_report(system, output / "report.html", answers=answers, skipped=indexed.skipped)
+        contact_sheet(system, output / "contact-sheet.png")
+    return DemoResult(
+        output / "report.html",
+        output / "contact-sheet.png",
+        indexed,
+        name if named_from else None,
+        named_from,
+        answers,
+        people,
+    )
+
+
+def _best_known(system: FaceSystem) -> Path | None:
+    """The photo of one face whose face has the most faces like it in other photos."""
+    faces = system.gallery.embeddings()
+    if len(faces.face_ids) == 0:
+        return None
+    bar = system.calibration.similarity_at(1e-3)
+    alike = np.concatenate(
+        [(faces.vectors[at : at + 512] @ faces.vectors.T > bar).sum(1) for at in range(0, len(faces.face_ids), 512)]
+    )
+    for position in np.lexsort((-faces.quality, -alike)):
+        [face] = system.gallery.faces(ids=[int(faces.face_ids[position])])
+        if face.path is not None and len(system.gallery.faces(photo=face.photo_id)) == 1:
+            return face.path
+    return None
+
+
+def _photos_like(system: FaceSystem, photo: Path) -> list[Path]:
+    """The other photos of the gallery, those with the face most like the largest of `photo` first."""
+    paths = [hit.face.path for hit in system.search(photo, k=10 * PHOTOS_SHOWN)]
+    return list(dict.fromkeys(path for path in paths if path is not None and path != photo.absolute()))

@@ -1,0 +1,165 @@
+"""Pictures of a gallery: a contact sheet, photos with their faces marked, and a self-contained HTML page."""
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visavis import __version__
+from visavis.app.output import printable
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
+    from visavis.face.gallery import FaceRow
+    from visavis.face.system import FaceSystem, Identified
+
+__all__ = ["PhotoAnswer", "contact_sheet", "write_report"]
+
+FACES_A_ROW = 10
+THUMBNAIL_PX = 96
+PHOTO_PX = 560  # the long side of a marked photo in the page
+PEOPLE = 200  # shown at most; a page of thousands helps nobody
+FACES = 60  # of a person, likewise
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoAnswer:
+    """A photo, and who `identify` found in it."""
+
+    path: Path
+    found: list["Identified"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    title: str
+    named: bool
+    count: int
+    faces: list[dict[str, str]]  # picture (a data URI), caption
+
+
+def contact_sheet(system: "FaceSystem", path: Path) -> None:
+    """Write a PNG with a row a person: name, number of faces, the best of them."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    people = [row for row in system.gallery.people() if row.faces][:PEOPLE]
+    label, gap = 190, 6
+    step = THUMBNAIL_PX + gap
+    sheet = Image.new("RGB", (label + FACES_A_ROW * step + gap, max(1, len(people)) * step + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=15)
+    if not people:
+        draw.text((gap, gap), "No faces yet", "black", font)
+    for row, person in enumerate(people):
+        top = gap + row * step
+        name = f"person {person.id}" if person.name is None else printable(person.name)
+        draw.text((gap, top + 28), _shortened(name, label - 2 * gap, font), "black", font)
+        draw.text((gap, top + 50), f"{person.faces} faces", "gray", font)
+        for column, face in enumerate(_best(system, person.id)[:FACES_A_ROW]):
+            picture = Image.open(io.BytesIO(system.gallery.thumbnail(face.id)))
+            picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+            sheet.paste(picture, (label + column * step, top))
+    draft = path.with_name(f"{path.name}.part")
+    sheet.save(draft, "PNG")
+    draft.replace(path)
+
+
+def write_report(
+    system: "FaceSystem", path: Path, *, answers: Sequence[PhotoAnswer] = (), skipped: Sequence[tuple[Path, str]] = ()
+) -> None:
+    """Write the page: people with their faces, photos with who was found in them, files that were skipped.
+
+    It needs no network and no other file. Names and paths are data and escaped.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("visavis.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    everyone = [row for row in system.gallery.people() if row.faces]
+    cards = []
+    for person in everyone[:PEOPLE]:
+        faces = _best(system, person.id)
+        title = f"person {person.id}" if person.name is None else printable(person.name)
+        pictures = [
+            {"picture": _data_uri(system.gallery.thumbnail(face.id)), "caption": _caption(face)}
+            for face in faces[:FACES]
+        ]
+        cards.append(_Card(title, person.name is not None, person.faces, pictures))
+    counts = system.gallery.counts()
+    specs = (system.pack.detector, system.pack.embedder)
+    page = environment.get_template("report.html").render(
+        cards=cards,
+        more_people=len(everyone) - len(cards),
+        answers=[_answer(answer) for answer in answers],
+        skipped=[(printable(file), printable(reason)) for file, reason in skipped],
+        counts=counts,
+        people=len(everyone),
+        alone=counts.faces - sum(row.faces for row in everyone),
+        models=[{"name": spec.name, "role": spec.role, "licence": spec.licence.name} for spec in specs],
+        calibration=system.calibration.measured_on,
+        version=__version__,
+    )
+    draft = path.with_name(f"{path.name}.part")
+    draft.write_text(page, encoding="utf-8")
+    draft.replace(path)
+
+
+def _answer(answer: PhotoAnswer) -> dict[str, object]:
+    """A photo with a numbered frame round each face, and a line for each."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    from visavis.face.photos import read
+
+    photo = read(answer.path, long_side_px=2 * PHOTO_PX)
+    picture = Image.fromarray(photo.pixels)
+    picture.thumbnail((PHOTO_PX, PHOTO_PX))
+    scale = picture.width / photo.photo.width_px
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=18)
+    lines = []
+    for number, one in enumerate(answer.found, 1):
+        left, top, right, bottom = (float(value) * scale for value in one.face.detection.box_xyxy_px)
+        colour = "#d9480f" if one.person is None else "#2b8a3e"
+        draw.rectangle((left, top, right, bottom), outline=colour, width=3)
+        draw.rectangle((left, top, left + 22, top + 22), fill=colour)
+        draw.text((left + 11, top + 11), str(number), "white", font, anchor="mm")
+        lines.append(
+            {
+                "known": one.person is not None,
+                "who": "unknown" if one.person is None else printable(one.person),
+                "percent": None if one.probability is None else f"{100 * min(one.probability, 0.9999):.4g} %",
+                "strangers": None if one.false_match_rate is None else _one_in(one.false_match_rate),
+            }
+        )
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return {"name": printable(answer.path.name), "picture": _data_uri(buffer.getvalue()), "lines": lines}
+
+
+def _one_in(rate: float) -> str:
+    count = 1 / max(rate, 1e-9)
+    return f"1 in {count:,.0f}" if count < 10 else f"1 in {float(f'{count:.2g}'):,.0f}"
+
+
+def _best(system: "FaceSystem", person: int) -> list["FaceRow"]:
+    return sorted(system.gallery.faces(person=person), key=lambda face: -face.quality)
+
+
+def _caption(face: "FaceRow") -> str:
+    where = "photo gone" if face.path is None else printable(os.fspath(face.path))
+    return f"face {face.id}, quality {face.quality:.2f}, {where}"
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+
+
+def _shortened(text: str, width_px: int, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont") -> str:
+    while len(text) > 1 and font.getlength(text) > width_px:
+        text = text[:-2] + "…"
+    return text
