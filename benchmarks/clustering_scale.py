@@ -9,6 +9,7 @@ Real strangers have rare closer pairs (relatives), so the quality here is that o
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -67,11 +68,12 @@ def run(count: int, seed: int) -> dict[str, object]:
     """One measurement, in this process."""
     vectors, people = faces(count, np.random.default_rng(seed))
     alike = likeness(vectors, people)
-    before = rss_mb()
+    before, load = rss_mb(), os.getloadavg()[0]
     wall, cpu = time.perf_counter(), time.process_time()
     labels = cluster(vectors, threshold=THRESHOLD)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
+        "load_before": round(load, 1),  # processes that wanted a core in the minute before, this one among them
         "wall_s": round(wall, 2),  # torch's import included
         "cpu_s": round(cpu, 2),
         "rss_before_mb": round(before),

@@ -44,6 +44,17 @@ def test_is_the_partition_of_scipy(threshold, seed, count, dim):
 
 
 @pytest.mark.usefixtures("average_linkage")
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_a_face_count_as_often_as_they_are_there(seed):
+    vectors, _ = faces(seed, 60)
+    vectors = np.repeat(vectors, np.random.default_rng(seed).integers(1, 9, 60), axis=0)
+    tree = linkage(pdist(vectors.astype(np.float64), "cosine"), "average")
+    for threshold in (0.2, 0.4, 0.6):
+        expected = fcluster(tree, 1.0 - threshold, "distance")
+        assert parts(cluster(vectors, threshold=threshold)) == parts(expected)
+
+
+@pytest.mark.usefixtures("average_linkage")
 def test_pairs_kept_apart_are_as_one_by_one_merging_has_it():
     vectors, _ = faces(4, 60)
     random = np.random.default_rng(4)
@@ -178,6 +189,26 @@ def test_a_straggler_in_front_gives_its_number():
     assert cluster(vectors, threshold=0.5, group=np.array([6, -1, -1, -1, -1])).tolist() == [6] * 5
 
 
+def unit(rows):
+    vectors = np.array(rows, np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_straggler_joins_the_best_of_two():
+    near, far = [[1, 0, 0, 0]] * 3, [[0, 1, 0, 0]] * 3
+    odd = [[0.62, 0.6, 0.4, 0.3]]  # .62 with three photos of one person and .59 with three of the other
+    apart = [[0.7, -0.4, -0.6, 0.0]], [[-0.4, 0.7, -0.6, 0.0]]  # these bring both means below the threshold
+    assert cluster(unit([*near, *apart[0], *far, *apart[1], *odd]), threshold=0.55).tolist() == [0] * 4 + [1] * 4 + [0]
+    assert cluster(unit([*far, *apart[1], *near, *apart[0], *odd]), threshold=0.55).tolist() == [0] * 4 + [1] * 4 + [1]
+
+
+def test_witnesses_are_of_one_person(monkeypatch):
+    one = [[1, 0], [1, 0], [0.75, -0.66]]
+    other = [[0, 1], [0, 1], [-0.66, 0.75]]
+    monkeypatch.setattr(module, "NEIGHBOURS", 4)  # two of each are the four most like the last
+    assert cluster(unit([*one, *other, [1, 1]]), threshold=0.6).tolist() == [0, 0, 0, 1, 1, 1, 2]
+
+
 @pytest.mark.parametrize("constraint", [{"separate": [(1, 2)]}, {"exclusive": [1, 2]}])
 def test_a_straggler_under_a_constraint_stays(constraint):
     group = np.array([1, 1, 1, 1, 2])
@@ -189,17 +220,12 @@ def test_hardly_any_faces(count):
     labels = cluster(np.ones((count, 1), np.float32), threshold=0.5)
     assert labels.dtype == np.int64
     assert labels.tolist() == [0] * count
-    assert (
-        cluster(np.ones((count, 1), np.float32), threshold=0.5, group=np.full(count, 4)).tolist()
-        == [4] * count
-    )
+    assert cluster(np.ones((count, 1), np.float32), threshold=0.5, group=np.full(count, 4)).tolist() == [4] * count
 
 
 def test_threshold_one_gathers_copies_and_nothing_else():
     vectors, _ = faces(9, 50, dim=128)
-    labels = cluster(
-        np.repeat(vectors, 40, axis=0), threshold=1.0
-    )  # more copies than neighbours are searched
+    labels = cluster(np.repeat(vectors, 40, axis=0), threshold=1.0)  # more copies than neighbours are searched
     assert np.array_equal(labels, np.repeat(np.arange(50), 40))
 
 

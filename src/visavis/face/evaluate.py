@@ -125,9 +125,7 @@ def equal_error_rate(similarities: ArrayLike, same: ArrayLike) -> float:
     return float(far[right - 1] + share * (far[right] - far[right - 1]))
 
 
-def rank_one(
-    probe: NDArray[Any], probe_labels: ArrayLike, gallery: NDArray[Any], gallery_labels: ArrayLike
-) -> float:
+def rank_one(probe: NDArray[Any], probe_labels: ArrayLike, gallery: NDArray[Any], gallery_labels: ArrayLike) -> float:
     """Closed-set identification: share of probes whose most similar template is of their own person.
 
     A tie between the own person and another counts as wrong.
@@ -243,8 +241,7 @@ def _pairs(similarities: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64
     _refuse_infinite("similarities", values)
     if truth.all() or not truth.any():
         raise InputError(
-            "same: expected pairs of one person and pairs of different people, "
-            f"got {truth.sum()} and {(~truth).sum()}"
+            f"same: expected pairs of one person and pairs of different people, got {truth.sum()} and {(~truth).sum()}"
         )
     return values.astype(np.float64), truth
 
