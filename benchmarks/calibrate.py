@@ -19,16 +19,12 @@ from PIL import Image, ImageFilter
 from protocols import central, cfp_photos
 
 from visavis.face.analyze import Analyzer
-from visavis.face.calibrate import calibrate, fit_quality
-from visavis.face.match import Calibration
+from visavis.face.calibrate import UNCALIBRATED, calibrate, fit_quality
 from visavis.face.models import Pack, load_pack
 from visavis.face.photos import read
-from visavis.face.quality import MEASURES, QualityModel
 
 ROOT = Path(__file__).parents[1]
 PEOPLE = 250
-NO_QUALITY = QualityModel(*[np.ones(len(MEASURES))] * 4, bias=0.0)
-NO_CALIBRATION = Calibration(np.empty(0), np.empty(0), 0, 0, 0, NO_QUALITY, "nothing")
 
 
 def worsen(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -53,7 +49,7 @@ def faces_of(pack: Pack) -> dict[str, NDArray[np.generic]]:
     cache = ROOT / "build" / f"calibrate-{pack.name}.npz"
     if cache.exists():
         return dict(np.load(cache))
-    analyzer = Analyzer(pack, calibration=NO_CALIBRATION)
+    analyzer = Analyzer(pack, calibration=UNCALIBRATED)
     rng = np.random.default_rng(0)
     rows = []
     for person, kind, path in cfp_photos():

@@ -22,12 +22,11 @@ def cfp_photos() -> Iterator[tuple[int, str, Path]]:
 
 
 def cfp_pairs(protocol: str) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-    """CFP's ten folds: rows (index of first, of second) into `cfp_photos`, same or not, fold; "FF" or
-    "FP".""" pairs, same, folds = [], [], [] for fold in range(1, 11):
+    """CFP's ten folds of protocol "FF" or "FP": [P, 2] rows of `cfp_photos`, same or not [P], fold [P]."""
+    pairs, same, folds = [], [], []
+    for fold in range(1, 11):
         for name in ("same", "diff"):
-            text = (
-                DATA / "cfp" / "Protocol" / "Split" / protocol / f"{fold:02d}" / f"{name}.txt"
-            ).read_text()
+            text = (DATA / "cfp" / "Protocol" / "Split" / protocol / f"{fold:02d}" / f"{name}.txt").read_text()
             for line in text.split():
                 first, second = (int(number) - 1 for number in line.split(","))
                 pairs.append((first, second + (5000 if protocol == "FP" else 0)))
@@ -44,3 +43,13 @@ def central(faces: Sequence[AnalyzedFace], photo: Decoded) -> AnalyzedFace | Non
         return float(np.hypot(*(face.detection.box_xyxy_px.reshape(2, 2).mean(0) - middle)))
 
     return min(faces, key=distance, default=None)
+
+
+def att_photos() -> list[Path]:
+    """The 400 photos of att_faces, ten a person."""
+    return [DATA / "att_faces" / f"s{person}" / f"{number}.pgm" for person in range(1, 41) for number in range(1, 11)]
+
+
+def celeb_photos() -> list[Path]:
+    """The photos of celeb5; the folder's name is the person."""
+    return sorted((DATA / "celeb5").glob("*/*/*.jpg"))

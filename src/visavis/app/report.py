@@ -85,11 +85,8 @@ def write_report(
     for person in everyone[:PEOPLE]:
         faces = _best(system, person.id)
         title = f"person {person.id}" if person.name is None else printable(person.name)
-        pictures = [
-            {"picture": _data_uri(system.gallery.thumbnail(face.id)), "caption": _caption(face)}
-            for face in faces[:FACES]
-        ]
-        cards.append(_Card(title, person.name is not None, person.faces, pictures))
+        cards.append(_Card(title, person.name is not None, person.faces, _pictures(system, faces[:FACES])))
+    alone = _seen_once(system)
     counts = system.gallery.counts()
     specs = (system.pack.detector, system.pack.embedder)
     page = environment.get_template("report.html").render(
@@ -99,7 +96,8 @@ def write_report(
         skipped=[(printable(file), printable(reason)) for file, reason in skipped],
         counts=counts,
         people=len(everyone),
-        alone=counts.faces - sum(row.faces for row in everyone),
+        alone=len(alone),
+        alone_faces=_pictures(system, alone[:FACES]),
         models=[{"name": spec.name, "role": spec.role, "licence": spec.licence.name} for spec in specs],
         calibration=system.calibration.measured_on,
         version=__version__,
@@ -148,6 +146,17 @@ def _one_in(rate: float) -> str:
 
 def _best(system: "FaceSystem", person: int) -> list["FaceRow"]:
     return sorted(system.gallery.faces(person=person), key=lambda face: -face.quality)
+
+
+def _seen_once(system: "FaceSystem") -> list["FaceRow"]:
+    """The faces that are nobody's, best first."""
+    faces = system.gallery.embeddings()
+    rows = system.gallery.faces(ids=faces.face_ids[faces.person_ids == 0])
+    return sorted(rows, key=lambda face: -face.quality)
+
+
+def _pictures(system: "FaceSystem", faces: Sequence["FaceRow"]) -> list[dict[str, str]]:
+    return [{"picture": _data_uri(system.gallery.thumbnail(face.id)), "caption": _caption(face)} for face in faces]
 
 
 def _caption(face: "FaceRow") -> str:

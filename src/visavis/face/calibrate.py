@@ -1,19 +1,37 @@
 """Measures what a model's similarities mean, on faces of people who are known. N: faces, D: embedding, M: measures."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.errors import InputError, expect
+from visavis.errors import InputError, PhotoError, expect
+from visavis.face.analyze import Analyzer
 from visavis.face.cluster import cluster
 from visavis.face.evaluate import bcubed
 from visavis.face.match import Calibration
+from visavis.face.models import Pack
+from visavis.face.photos import read
 from visavis.face.quality import MEASURES, QualityModel
+from visavis.face.workers import cores
 
-__all__ = ["calibrate", "fit_quality"]
+__all__ = ["UNCALIBRATED", "calibrate", "calibrate_folder", "fit_quality"]
 
 _BINS = 8000  # of the similarity's range [-1, 1]
 _LEAST_PAIRS = 20  # a rate seen on fewer pairs is too uncertain to keep
 _QUALITY_RATE = 1e-3
+
+# Stands in where a pack has no calibration yet: every rate is 1, every quality one half.
+UNCALIBRATED = Calibration(
+    np.array([-1.0, 0.0, 1.0]),
+    np.zeros(3),
+    0.0,
+    0.0,
+    1.0,
+    QualityModel(np.zeros(9), np.ones(9), np.zeros(9), np.zeros(9), bias=0.0),
+    "nothing",
+)
 
 Values = NDArray[np.float64]
 
@@ -153,3 +171,38 @@ def _best_cluster_similarity(
         threshold = float(edges[np.searchsorted(-rates, -rate)])
         best = max(best, (bcubed(people, cluster(embeddings, threshold=threshold))[2], threshold))
     return best[1]
+
+
+def calibrate_folder(
+    folder: Path, pack: Pack, *, progress: Callable[[int, int | None], None] | None = None
+) -> Calibration:
+    """Calibrate a pack on photos of known people: a sub-folder a person, its photos of that person alone.
+
+    The quality is learned from the photos as they are, so they should be good and bad.
+
+    Raises:
+        InputError: too few people or photos.
+        ModelError: the pack's models cannot be had.
+    """
+    files = sorted(path for path in folder.glob("*/*") if path.is_file())
+    analyzer = Analyzer(pack, calibration=UNCALIBRATED, threads=cores())
+    names = sorted({path.parent.name for path in files})
+    embeddings, people, measures = [], [], []
+    for done, path in enumerate(files, 1):
+        try:
+            [faces] = analyzer([read(path)], thumbnails=False)
+        except PhotoError:
+            faces = []
+        if faces:
+            face = max(faces, key=lambda one: one.detection.score)
+            embeddings.append(face.embedding)
+            people.append(names.index(path.parent.name))
+            measures.append(face.measures)
+        if progress:
+            progress(done, len(files))
+    if len(set(people)) < 2:
+        raise InputError(f"folder: expected a sub-folder a person with photos, got {len(set(people))} with a face")
+    stacked, labels, table = np.stack(embeddings), np.array(people, np.int64), np.stack(measures)
+    quality = fit_quality(stacked, labels, table, np.ones(len(labels), bool))
+    sentence = f"{len(labels)} photos of {len(names)} people of the user's own"
+    return calibrate(stacked, labels, quality, measured_on=sentence)
