@@ -8,6 +8,7 @@ import tempfile
 import textwrap
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -270,7 +271,8 @@ def test_names_are_printable_and_of_one_person(gallery):
 
 
 def test_an_error_inside_a_transaction_undoes_all_of_it(gallery):
-    add(gallery, 1, 1)
+    for content in range(100, 150):
+        add(gallery, content, content)
     before = contents(gallery)
     with pytest.raises(InputError), gallery.transaction():  # noqa: PT012  what happens before it matters
         add(gallery, 2, 2)
@@ -344,6 +346,19 @@ def test_a_random_history_matches_a_simple_model(tmp_path):
     gallery.close()
 
 
+def test_threads_share_a_gallery(gallery):
+    def work(start: int) -> None:
+        for content in range(start, start + 20):
+            [face] = add(gallery, content, content)
+            assert gallery.search(unit(content)[None], 1)[0] == face
+            if content % 4 == 0:
+                gallery.remove_file(Path(f"/photos/{content}.jpg"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(0, 80, 20)))
+    assert gallery.counts() == Counts(60, 60, 0, 60, 0, 0)
+
+
 # Forgetting
 
 
@@ -384,6 +399,21 @@ def test_forget_leaves_no_byte_on_disk(tmp_path):
             for seed in seeds:
                 assert traces(tmp_path, new_face(seed), f"{person.name}\0") == []
     assert traces(tmp_path, face, "Nobody Known") == []
+
+
+def test_forget_leaves_no_copy_of_a_name_that_was_moved_about(gallery):
+    rng = np.random.default_rng(0)
+    names = [rng.bytes(30).hex() for _ in range(1200)]  # several pages, filled in random order
+    with gallery.transaction():
+        people = [gallery.new_person() for _ in names]
+        for person, name in zip(people, names, strict=True):
+            gallery.name(person, name)
+    with gallery.transaction():
+        for person, name in zip(people[::3], names[::3], strict=True):
+            gallery.name(person, name * 2)
+    for person, name in zip(people[1::40], names[1::40], strict=True):
+        gallery.forget(person)
+        assert name.encode() not in (gallery.folder / "gallery.sqlite").read_bytes()
 
 
 def test_forgotten_faces_do_not_come_back_with_their_photos(gallery, tmp_path):

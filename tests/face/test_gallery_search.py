@@ -265,6 +265,9 @@ def test_appending_writes_only_what_is_new_and_deleting_zeroes_in_place(tmp_path
         before = path.read_bytes()
         add(gallery, 20, 20)
         gallery.remove_file(Path("/photos/3.jpg"))
+        gallery.search(unit(3)[None], 20)
+        with path.open("ab") as file:
+            file.write(b"left by a crash")
         gallery._index.save()
         after = path.read_bytes()
         assert len(after) == len(before) + DIM
