@@ -1,10 +1,12 @@
-"""Reading photos: any common format, upright, as 8-bit RGB; large JPEGs straight at the size that is needed.
+"""Reading photos: any common format, upright, as 8-bit RGB, no larger than needed.
 
 The content decides what a file is, never its name. Nothing is decoded before its header has been checked.
 """
 
 import io
+import stat
 import warnings
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BYTES", "MAX_JPEG_PIXELS", "MAX_PIXELS", "Decoded", "decode", "looks_like_photo", "read"]
 
 MAX_BYTES = 512 * 2**20
-MAX_PIXELS = 150_000_000  # decoded whole, three bytes each
+MAX_PIXELS = 150_000_000  # decoded whole, four bytes each
 MAX_JPEG_PIXELS = 300_000_000  # decoded at down to an eighth of their side
+
+_BAND_PX = 2**22  # of a whole decoded photo, turned to RGB and reduced at once
 
 _EXIF_ORIENTATION, _EXIF_DETAILS, _EXIF_DATE_TIME_ORIGINAL = 0x0112, 0x8769, 0x9003
 _JPEG = b"\xff\xd8\xff"
@@ -63,9 +67,11 @@ def read(path: Path, *, long_side_px: int | None = None) -> Decoded:
         PhotoError: no such file, no permission, or not a photo we can read.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise PhotoError(f"file: expected at most {MAX_BYTES >> 20} MiB, got {size >> 20} MiB")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for somebody to write
+            raise PhotoError("file: expected a file, got a folder, pipe or device")
+        if status.st_size > MAX_BYTES:
+            raise PhotoError(f"file: expected at most {MAX_BYTES >> 20} MiB, got {status.st_size >> 20} MiB")
         data = path.read_bytes()
     except OSError as error:
         raise PhotoError(f"file: cannot be read ({error.strerror})") from error
@@ -78,11 +84,12 @@ def decode(data: bytes, path: Path, *, long_side_px: int | None = None) -> Decod
     Args:
         data: the whole file.
         path: where it came from, for the record only.
-        long_side_px: decode no larger than needed for this long side. JPEGs are reduced while decoding, by the
-            power of two that leaves at least `long_side_px`; other formats are decoded whole.
+        long_side_px: no larger than needed for this long side. JPEGs are reduced while decoding, to the fewest
+            eighths of their side that leave at least `long_side_px`; other formats are decoded whole and then
+            reduced by a whole number, each pixel the mean of a square.
 
     Raises:
-        PhotoError: not an image, truncated, damaged, or larger than the limits above.
+        PhotoError: not an image, truncated, damaged, or larger than the limits above or the memory there is.
     """
     if not data:
         raise PhotoError("file: expected a photo, got an empty file")
@@ -90,15 +97,22 @@ def decode(data: bytes, path: Path, *, long_side_px: int | None = None) -> Decod
         raise PhotoError(
             "file: expected a photo (JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, PNM, JPEG 2000), got other content"
         )
-    decoded = _jpeg(data, long_side_px) if data.startswith(_JPEG) else None
-    pixels, size_wh, orientation, taken_at = decoded or _pillow(data)
-    pixels = np.ascontiguousarray(_upright(pixels, orientation))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the size is ours to judge, metadata oddities nobody's to hear
+            raw = _jpeg(data, long_side_px) if data.startswith(_JPEG) else None
+            pixels, scale, size_wh, orientation, taken_at = raw or _pillow(data, long_side_px)
+        pixels = np.ascontiguousarray(_upright(pixels, orientation))
+    except MemoryError as error:
+        raise PhotoError("photo: decoding it takes more memory than there is") from error
     width, height = size_wh if orientation < 5 else size_wh[::-1]
     photo = Photo(path, sha256(data).hexdigest(), width, height, taken_at)
-    return Decoded(photo, pixels, pixels.shape[1] / width)
+    return Decoded(photo, pixels, scale)
 
 
-_Raw = tuple[NDArray[np.uint8], tuple[int, int], int, datetime | None]
+_Raw = tuple[
+    NDArray[np.uint8], float, tuple[int, int], int, datetime | None
+]  # not upright yet; scale, width and height
 
 
 def _jpeg(data: bytes, long_side_px: int | None) -> _Raw | None:
@@ -116,16 +130,17 @@ def _jpeg(data: bytes, long_side_px: int | None) -> _Raw | None:
             share = min(1.0, long_side_px / max(width, height))
             least = {"min_height": int(height * share), "min_width": int(width * share)}
         pixels = simplejpeg.decode_jpeg(data, "RGB", **least)
+        eighths = 8 * max(pixels.shape) // max(width, height)  # a side that does not divide is rounded up
         # The plugin itself reads the header only and, unlike Image.open, has no pixel limit of its own.
-        exif = JpegImageFile(io.BytesIO(data)).getexif()
-    except PhotoError:
+        image = JpegImageFile(io.BytesIO(data))
+        return pixels, eighths / 8, (width, height), _orientation(image), _taken_at(image)
+    except (PhotoError, MemoryError):
         raise
     except Exception:  # whatever a damaged file makes a decoder raise
         return None
-    return pixels, (width, height), *_exif_facts(exif)
 
 
-def _pillow(data: bytes) -> _Raw:
+def _pillow(data: bytes, long_side_px: int | None) -> _Raw:
     from PIL import Image
 
     if data[4:8] == b"ftyp":
@@ -133,17 +148,14 @@ def _pillow(data: bytes) -> _Raw:
 
         pillow_heif.register_heif_opener()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the size is ours to judge, metadata oddities nobody's to hear
-            with Image.open(io.BytesIO(data)) as image:
-                _refuse_pixels(*image.size, MAX_PIXELS)
-                orientation, taken_at = _exif_facts(image.getexif())
-                pixels = np.asarray(_eight_bit_rgb(image))
-                # The HEIF plugin turns the pixels itself and says so by dropping the tag only after loading.
-                if image.format in ("HEIF", "AVIF"):
-                    orientation = _exif_facts(image.getexif())[0]
-                return pixels, image.size, orientation, taken_at
-    except PhotoError:
+        with Image.open(io.BytesIO(data)) as image:
+            _refuse_pixels(*image.size, MAX_PIXELS)
+            taken_at = _taken_at(image)  # now: a decoder may close the file
+            image.load()
+            orientation = _orientation(image)  # not before: decoders that turn the pixels then take back the tag
+            factor = max(1, max(image.size) // (long_side_px or max(image.size)))
+            return _eight_bit_rgb(image, factor), 1 / factor, image.size, orientation, taken_at
+    except (PhotoError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise PhotoError(f"photo: expected at most {MAX_PIXELS // 10**6} megapixels, got far more") from error
@@ -151,7 +163,18 @@ def _pillow(data: bytes) -> _Raw:
         raise PhotoError(f"file: damaged or truncated ({' '.join(str(error).split())[:120]})") from error
 
 
-def _eight_bit_rgb(image: "Image.Image") -> "Image.Image":
+def _eight_bit_rgb(image: "Image.Image", factor: int) -> NDArray[np.uint8]:
+    """A loaded image as [height, width, 3], sides divided by `factor`; in bands, to hold but one whole image."""
+    width, height = image.size
+    pixels = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
+    band = factor * -(-_BAND_PX // (factor * width))
+    for top in range(0, height, band):
+        part = _band(image.crop((0, top, width, min(top + band, height))))
+        pixels[top // factor : (top + band) // factor] = np.asarray(part.reduce(factor))
+    return pixels
+
+
+def _band(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16 bits in 16 or 32
@@ -171,15 +194,20 @@ def _refuse_pixels(width: int, height: int, limit: int) -> None:
         raise PhotoError(f"photo: expected at most {limit // 10**6} megapixels, got {width} x {height}")
 
 
-def _exif_facts(exif: "Image.Exif") -> tuple[int, datetime | None]:
-    """Orientation 1..8 and the time the photo was taken; what is malformed counts as absent."""
-    tag = exif.get(_EXIF_ORIENTATION)
-    orientation = tag if isinstance(tag, int) and 1 <= tag <= 8 else 1
-    try:
-        taken_at = datetime.strptime(str(exif.get_ifd(_EXIF_DETAILS)[_EXIF_DATE_TIME_ORIGINAL]), "%Y:%m:%d %H:%M:%S")
-    except (KeyError, ValueError):
-        taken_at = None
-    return orientation, taken_at
+def _orientation(image: "Image.Image") -> int:
+    """1..8; what is malformed counts as absent."""
+    with suppress(Exception):  # damaged metadata make Pillow raise anything, and leave the pixels as good as ever
+        tag = image.getexif().get(_EXIF_ORIENTATION)
+        return tag if isinstance(tag, int) and 1 <= tag <= 8 else 1
+    return 1
+
+
+def _taken_at(image: "Image.Image") -> datetime | None:
+    """When the camera says the photo was taken; what is malformed counts as absent."""
+    with suppress(Exception):
+        text = str(image.getexif().get_ifd(_EXIF_DETAILS)[_EXIF_DATE_TIME_ORIGINAL])
+        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S")
+    return None
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
