@@ -267,7 +267,7 @@ def test_appending_writes_only_what_is_new_and_deleting_zeroes_in_place(tmp_path
         gallery.remove_file(Path("/photos/3.jpg"))
         gallery.search(unit(3)[None], 20)
         with path.open("ab") as file:
-            file.write(b"left by a crash")
+            file.write(b"left by a crash" * 9)
         gallery._index.save()
         after = path.read_bytes()
         assert len(after) == len(before) + DIM
