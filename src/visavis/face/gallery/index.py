@@ -136,7 +136,8 @@ class Index:
                 ]
             except _Stale:
                 if attempt:  # following the database did not help: the rows themselves are wrong
-                    self._restart()
+                    with self._database.locked():
+                        self._restart()
                 continue
             ids, similarities = zip(*blocks, strict=True)
             return np.concatenate(ids), np.concatenate(similarities)
@@ -341,7 +342,7 @@ def _scan(parts: list[_Part], queries: Floats, k: int, among: Ids | None) -> _Hi
         flat = np.flatnonzero(upper >= floor)
         rows, which = np.divmod(flat, count)
         ends = middle.ravel()[flat] - reach.ravel()[flat]
-        for q in range(count):
+        for q in np.flatnonzero(np.bincount(which, minlength=count)):
             best[q] = np.partition(np.concatenate([best[q], ends[which == q]]), -k)[-k:]
         floor = best.min(axis=1)
         hits.append((which, chunk.ids[rows], ends, upper.ravel()[flat]))
