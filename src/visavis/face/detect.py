@@ -67,6 +67,8 @@ class Detector:
         for image in images:
             expect("image", image, "uint8", None, None, 3)
             found = [self._look(image, min_score, long_side_px, 0, 0)]
+            if len(found[0][0]) == 0:  # a face that fills the photo is found only when it is smaller
+                found.append(self._look(image, min_score, min(long_side_px, max(image.shape)) // 2, 0, 0))
             if tiles and max(image.shape[:2]) > long_side_px:
                 for top, left in _tile_corners(image.shape[0], image.shape[1], long_side_px):
                     tile = image[top : top + long_side_px, left : left + long_side_px]
