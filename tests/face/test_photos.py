@@ -375,7 +375,7 @@ def test_no_damage_raises_anything_else_or_prints(name, capfd):
     random_after_the_head()
     out, err = capfd.readouterr()
     assert out == ""
-    assert err == "" or name == "tiff, deflated"  # libtiff itself reports errors there, and Pillow lets it
+    assert err == "" or name.startswith("tiff")  # libtiff itself reports errors there, and Pillow lets it
 
 
 def assert_sound(found):

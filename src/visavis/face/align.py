@@ -45,10 +45,10 @@ def fit_similarity(source: Points, target: Points) -> NDArray[np.float64]:
     """
     expect("source", source, "float", None, 2)
     expect("target", target, "float", len(source), 2)
-    p, q = (points.astype(np.float64) @ [1, 1j] for points in (source, target))
-    centred = p - p.mean()
-    spread = np.vdot(centred, centred).real
-    turn = np.vdot(centred, q - q.mean()) / spread if spread > 0 else complex("nan")  # scale * exp(i * angle)
+    with np.errstate(all="ignore"):  # what cannot be computed is refused below
+        p, q = (points.astype(np.float64) @ [1, 1j] for points in (source, target))
+        centred = p - p.mean()
+        turn = np.vdot(centred, q - q.mean()) / np.vdot(centred, centred).real  # scale * exp(i * angle)
     if not 1e-6 < abs(turn) < 1e6:  # NaN fails too
         raise LandmarkError(f"source: expected points that fix a pose, got a scale of {abs(turn):.3g}")
     shift = q.mean() - turn * p.mean()
@@ -76,12 +76,13 @@ def align(image: NDArray[np.uint8], landmarks: Points, template: Points, *, widt
     inverse = np.linalg.inv(matrix[:, :2])
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]])
     footprint = (corners - matrix[:, 2]) @ inverse.T
+    crop_per_photo = math.hypot(matrix[0, 0], matrix[1, 0])
+    margin = 2 * max(1.0, 1 / crop_per_photo)  # what the two filters below look at beyond the outermost centres
     limit = np.array(image.shape[1::-1])
-    low = np.clip(np.floor(footprint.min(0)) - 2, 0, limit - 1).astype(int)
-    high = np.clip(np.ceil(footprint.max(0)) + 3, low + 1, limit).astype(int)
+    low = np.clip(np.floor(footprint.min(0) - margin), 0, limit - 1).astype(int)
+    high = np.clip(np.ceil(footprint.max(0) + margin) + 1, low + 1, limit).astype(int)
     patch = Image.fromarray(np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]))
     full = np.array(patch.size)
-    crop_per_photo = math.hypot(matrix[0, 0], matrix[1, 0])
     if crop_per_photo < 1.0:
         reduced = np.maximum(1, np.ceil(full * crop_per_photo).astype(int))
         patch = patch.resize((int(reduced[0]), int(reduced[1])), Image.Resampling.BILINEAR)
