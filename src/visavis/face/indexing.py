@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visavis.errors import InputError
-from visavis.face.gallery import Gallery
+from visavis.face.gallery import FileRow, Gallery
 from visavis.face.photos import looks_like_photo
 from visavis.face.records import Photo
 from visavis.face.workers import File, Outcome, Workers
 
-__all__ = ["IndexReport", "index"]
+__all__ = ["IndexReport", "absolute", "index"]
 
 _CHUNK = 8  # photos a worker takes at once; their faces are embedded together
 _PHOTO_SUFFIXES = frozenset(
@@ -32,12 +32,12 @@ def _silent(_done: int, _total: int | None) -> None:
 
 @dataclass
 class IndexReport:
-    """What a run did; paths are absolute."""
+    """What a run did; paths are absolute. A file counts once, a photo that left the gallery beside it."""
 
     added: int = 0  # photos
     changed: int = 0  # photos under a path that held another one
     known: int = 0  # files whose content was known under another path: moved, renamed or copied
-    removed: int = 0  # files gone from disk
+    removed: int = 0  # photos whose last file is gone
     unchanged: int = 0
     faces: int = 0  # of the photos added or changed
     ignored: int = 0  # files that neither are photos nor are named like one
@@ -71,59 +71,83 @@ def index(
         InputError: a folder does not exist.
         GalleryError: the gallery cannot be written, for example because the disk is full; what was committed stays.
     """
+    with gallery.transaction():
+        pass  # refuses a gallery that cannot be written, before any work
     report = IndexReport()
     known = {row.path: row for row in gallery.files()}
-    todo: dict[Path, File] = {}
-    missing: set[Path] = set()
-    for folder in dict.fromkeys(folder.expanduser().absolute() for folder in folders):
-        if not folder.exists():
-            raise InputError(f"folder: expected one that exists, got {str(folder)!r}")
-        seen, unreadable = set(), []
-        for file, problem in _walk(folder):
-            if problem:
-                unreadable.append(file.path)
-                report.skipped.append((file.path, problem))
-                continue
-            seen.add(file.path)
-            row = known.get(file.path)
-            if row is None or (row.size_bytes, row.mtime_ns) != (file.size_bytes, file.mtime_ns):
-                todo[file.path] = file
-            elif row.skipped is not None:
-                report.skipped.append((file.path, row.skipped))
-            else:
-                report.unchanged += 1
-        gone = {path for path in known if path.is_relative_to(folder)} - seen
-        if gone and not seen and not prune:
-            report.kept_missing.append(folder)
+    roots = [absolute(folder) for folder in folders]
+    tree = _Tree()
+    for root in roots:
+        if not root.exists():
+            raise InputError(f"folder: expected one that exists, got {str(root)!r}")
+        _walk(root, tree)
+        if not any(path.is_relative_to(root) for path in tree.files):
+            tree.empty.add(root)
+    report.skipped += tree.unreadable.items()
+    missing, report.kept_missing = _missing(known, roots, tree, prune=prune)
+
+    todo = []
+    for file in tree.files.values():
+        row = known.get(file.path)
+        if row is None or (row.size_bytes, row.mtime_ns) != (file.size_bytes, file.mtime_ns):
+            todo.append(file)
+        elif row.skipped is not None:
+            report.skipped.append((file.path, row.skipped))
         else:
-            missing |= {path for path in gone if not any(path.is_relative_to(place) for place in unreadable)}
-    progress(0, len(todo))
+            report.unchanged += 1
+
     done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, len(todo))
+
+    advance(0)
     sizes = {row.size_bytes for row in known.values() if row.photo_id is not None}
-    fresh = _fresh(gallery, todo.values(), sizes, report)
-    for outcomes in workers.run(_chunks(fresh)):
-        with gallery.transaction():
-            for outcome in outcomes:
-                was_photo = outcome.file.path in known and known[outcome.file.path].photo_id is not None
-                _store(gallery, outcome, was_photo, report)
-        done += len(outcomes)
-        progress(done + report.known + report.ignored, len(todo))
+    fresh = _fresh(gallery, todo, known, sizes, missing, report, advance)
+    # Closed at once, whatever happens, for then the worker processes end.
+    with contextlib.closing(workers.run(_chunks(fresh))) as results:
+        for outcomes in results:
+            with gallery.transaction():
+                for outcome in outcomes:
+                    _store(gallery, outcome, known.get(outcome.file.path), report)
+            sizes |= {outcome.file.size_bytes for outcome in outcomes}
+            advance(len(outcomes))
     with gallery.transaction():
         for path in missing:
             gallery.remove_file(path)
-    report.removed = len(missing)
-    progress(len(todo), len(todo))
+            content = known[path].sha256
+            report.removed += content is not None and not gallery.has_content(content)
     return report
 
 
-def _walk(folder: Path) -> Iterator[tuple[File, str]]:
-    """Every visible file below a folder once, links followed; with a text, what could not be read and why."""
-    if not folder.is_dir():
-        status = folder.stat()
-        yield File(folder, status.st_size, status.st_mtime_ns), ""
+def absolute(path: str | Path) -> Path:
+    """The one way to write a path: ``..`` would name a file in as many ways as there are places to stand."""
+    path = Path(path).expanduser().absolute()
+    return path.resolve() if ".." in path.parts else path
+
+
+@dataclass
+class _Tree:
+    """What is seen below folders."""
+
+    files: dict[Path, File] = field(default_factory=dict)
+    unreadable: dict[Path, str] = field(default_factory=dict)  # files and folders, with the reason
+    empty: set[Path] = field(default_factory=set)  # folders
+
+
+def _walk(root: Path, tree: _Tree) -> None:
+    """Add every visible file below `root`, or `root` itself; links are followed, no folder is entered twice."""
+    if not root.is_dir():
+        if root.is_file():
+            status = root.stat()
+            tree.files[root] = File(root, status.st_size, status.st_mtime_ns)
+        else:
+            tree.unreadable[root] = "file: expected a file or folder, got a pipe or device"
         return
     visited = set()
-    stack = [folder]
+    stack = [root]
     while stack:
         place = stack.pop()
         try:
@@ -133,28 +157,55 @@ def _walk(folder: Path) -> Iterator[tuple[File, str]]:
             visited.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
         except OSError as error:
-            yield File(place, 0, 0), f"folder: cannot be read ({error.strerror})"
+            tree.unreadable[place] = f"folder: cannot be read ({error.strerror})"
             continue
-        for entry in entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".") and not entry.name.endswith(".visavis")]
+        if not visible:
+            tree.empty.add(place)
+        for entry in visible:
             path = Path(entry.path)
-            if entry.name.startswith(".") or path.suffix == ".visavis":
-                continue
             try:
                 if entry.is_dir():
                     stack.append(path)
                 elif entry.is_file():  # no pipes, sockets or devices: reading those may never end
                     status = entry.stat()
-                    yield File(path, status.st_size, status.st_mtime_ns), ""
+                    tree.files[path] = File(path, status.st_size, status.st_mtime_ns)
             except OSError as error:
-                yield File(path, 0, 0), f"file: cannot be read ({error.strerror})"
+                tree.unreadable[path] = f"file: cannot be read ({error.strerror})"
 
 
-def _fresh(gallery: Gallery, files: Iterable[File], sizes: set[int], report: IndexReport) -> Iterator[File]:
+def _missing(known: Iterable[Path], roots: Sequence[Path], tree: _Tree, *, prune: bool) -> tuple[set[Path], list[Path]]:
+    """The known files below `roots` that are gone from disk, and the folders whose photos are kept all the same.
+
+    What cannot be read is not gone, nor is what is hidden now; and an empty folder may be a disk that is not mounted.
+    """
+    gone = {path for path in known if any(path.is_relative_to(root) for root in roots)} - tree.files.keys()
+    gone = {path for path in gone if not any(path.is_relative_to(place) for place in tree.unreadable)}
+    gone = {path for path in gone if not path.is_file()}
+    kept: list[Path] = []
+    for place in sorted(tree.empty) if not prune else ():
+        within = {path for path in gone if path.is_relative_to(place)}
+        if within:
+            kept.append(place)
+            gone -= within
+    return gone, kept
+
+
+def _fresh(
+    gallery: Gallery,
+    files: Iterable[File],
+    known: dict[Path, FileRow],
+    sizes: set[int],
+    missing: set[Path],
+    report: IndexReport,
+    advance: Callable[[int], None],
+) -> Iterator[File]:
     """The files that workers must look at; what is known or no photo at all is dealt with on the way.
 
     Only a file as large as a known one can be its copy, so no other is hashed here.
     """
     for file in files:
+        row = known.get(file.path)
         head = b""
         with contextlib.suppress(OSError), file.path.open("rb") as stream:  # a worker will tell what is wrong
             head = stream.read(32)
@@ -165,12 +216,19 @@ def _fresh(gallery: Gallery, files: Iterable[File], sizes: set[int], report: Ind
                     if gallery.has_content(sha256):
                         copy = Photo(file.path, sha256, 0, 0, None)  # the rest is known
                         gallery.add_photo(copy, size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, faces=[])
-                        report.known += 1
+                        touched = row is not None and row.sha256 == sha256
+                        report.unchanged += touched
+                        report.known += not touched
+                        advance(1)
                         continue
-        if looks_like_photo(head) or file.path.suffix.lower() in _PHOTO_SUFFIXES:
+        named_like_one = file.path.suffix.lower() in _PHOTO_SUFFIXES
+        if looks_like_photo(head) or named_like_one or (row is not None and not head):
             yield file
-        else:
-            report.ignored += 1
+            continue
+        report.ignored += 1
+        if row is not None:  # it was a photo
+            missing.add(file.path)
+        advance(1)
 
 
 def _chunks(files: Iterator[File]) -> Iterator[list[File]]:
@@ -184,13 +242,17 @@ def _chunks(files: Iterator[File]) -> Iterator[list[File]]:
         yield chunk
 
 
-def _store(gallery: Gallery, outcome: Outcome, was_photo: bool, report: IndexReport) -> None:
+def _store(gallery: Gallery, outcome: Outcome, row: FileRow | None, report: IndexReport) -> None:
     path, size_bytes, mtime_ns = outcome.file
     if isinstance(outcome.photo, str):
-        gallery.add_skipped(path, size_bytes, mtime_ns, outcome.photo)
+        if not outcome.passing:
+            gallery.add_skipped(path, size_bytes, mtime_ns, outcome.photo)
         report.skipped.append((path, outcome.photo))
         return
+    copy = gallery.has_content(outcome.photo.sha256)
     ids = gallery.add_photo(outcome.photo, size_bytes=size_bytes, mtime_ns=mtime_ns, faces=outcome.faces)
-    report.changed += was_photo
-    report.added += not was_photo
+    changed = row is not None and row.photo_id is not None
+    report.known += copy
+    report.changed += changed and not copy
+    report.added += not changed and not copy
     report.faces += len(ids)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError, InputError, ModelError, PhotoError
 from visavis.face.analyze import AnalyzedFace, Analyzer
 from visavis.face.cluster import cluster
-from visavis.face.gallery import EmbedderId, FaceRow, Gallery
-from visavis.face.indexing import IndexReport, index
+from visavis.face.gallery import EmbedderId, Embeddings, FaceRow, Gallery
+from visavis.face.gallery.database import FILE_NAME
+from visavis.face.indexing import IndexReport, absolute, index
 from visavis.face.match import Calibration, calibration_of, template
 from visavis.face.models import Pack, load_pack, packs, pull
 from visavis.face.records import Face, Photo
@@ -141,9 +142,10 @@ class FaceSystem:
             ModelError: no such pack, or its models cannot be had.
         """
         folder = Path(folder).expanduser()
-        exists = folder.is_dir()
+        exists = (folder / FILE_NAME).exists()  # not the folder: a run that was killed may have left an empty one
         if not exists and not create:
-            raise GalleryError(f"{folder}: expected a gallery, got no such folder")
+            found = "a folder without one" if folder.is_dir() else "no such folder"
+            raise GalleryError(f"{folder}: expected a gallery, got {found}")
         chosen = _pack_of(folder) if pack is None and exists else load_pack(pack or "default")
         calibration = calibration_of(chosen)
         for spec in (chosen.detector, chosen.embedder) if not exists else ():
@@ -178,19 +180,21 @@ class FaceSystem:
             folders: existing folders, or single files.
             workers: processes; all cores when absent.
             prune: take out photos of a folder that holds no file any more.
-            clusters: sort the new faces into people afterwards.
+            clusters: afterwards sort faces into people, also those that an interrupted run has left unsorted.
             progress: called with the number of files done and their total.
         """
         for spec in (self.pack.detector, self.pack.embedder):
             pull(spec)
         recipe = Workers(self.pack, self.calibration, self.options, self.precision, workers or cores())
         report = index(self.gallery, [Path(folder) for folder in folders], recipe, prune=prune, progress=progress)
-        if clusters and (report.faces or report.removed):
+        if clusters and self.gallery.has_unsorted_faces():
             self.cluster()
         return report
 
     def enroll(self, name: str, photos: Sequence[str | Path]) -> int:
         """Tell who the one face, or the clearly largest, of each photo is. All photos are taken, or none.
+
+        A person without a name whom such a face was sorted to gets the name, with all faces.
 
         Returns:
             The person's id, made when the name is new.
@@ -201,7 +205,7 @@ class FaceSystem:
         if not photos:
             raise InputError("photos: expected at least one, got none")
         looked_at = []
-        for path in map(_absolute, photos):
+        for path in map(absolute, photos):
             photo, faces = self._look(path)
             looked_at.append((path, photo, faces, _subject(path, faces)))
         face_ids = []
@@ -215,13 +219,19 @@ class FaceSystem:
                     faces=[new_face(face) for face in faces],
                 )
                 face_ids.append(ids[faces.index(subject)] if len(ids) == len(faces) else self._find(photo, subject))
-            return self.gallery.enroll(face_ids, name)
+            rows = self.gallery.faces(ids=face_ids)
+            sorted_to = {row.person_id for row in rows if row.person is None and row.person_id and not row.pinned}
+            person = self.gallery.enroll(face_ids, name)
+            for cluster_id in sorted_to:
+                rest = [row.id for row in self.gallery.faces(person=cluster_id)]
+                self.gallery.assign(rest, person, pinned=False)
+            return person
 
     # Questions
 
     def analyze(self, photo: str | Path) -> list[Face]:
         """The faces of one photo with their embeddings, the surest first; the gallery is not touched."""
-        record, faces = self._look(_absolute(photo))
+        record, faces = self._look(absolute(photo))
         return [_face(record, face, None) for face in faces]
 
     def identify(self, photo: str | Path, *, false_match_rate: float = 1e-3) -> list[Identified]:
@@ -234,7 +244,7 @@ class FaceSystem:
         ids, templates = self._templates()
         names = {row.id: row.name for row in self.gallery.people()}
         self.calibration.similarity_at(false_match_rate)  # refuses a rate out of range before any work
-        record, faces = self._look(_absolute(photo))
+        record, faces = self._look(absolute(photo))
         results = []
         for face in faces:
             if len(ids) == 0:
@@ -302,31 +312,43 @@ class FaceSystem:
         Args:
             fresh: first take apart what was sorted by earlier calls.
         """
-        faces = self.gallery.embeddings()
-        people = self.gallery.people()
-        placed = faces.person_ids > 0
-        kept = faces.pinned if fresh else placed
-        decided = {row.id for row in people if row.name is not None} | set(faces.person_ids[faces.pinned].tolist())
-        labels = cluster(
-            faces.vectors,
-            threshold=self.calibration.cluster_similarity,
-            group=np.where(kept & placed, faces.person_ids, -1),
-            separate=sorted(self.gallery.separated()),
-            exclusive=sorted(decided),
+        while True:
+            faces = self.gallery.embeddings()
+            people = self.gallery.people()
+            kept = faces.person_ids > 0
+            if fresh:
+                kept &= faces.pinned
+            decided = {row.id for row in people if row.name is not None} | set(faces.person_ids[faces.pinned].tolist())
+            labels = cluster(
+                faces.vectors,
+                threshold=self.calibration.cluster_similarity,
+                group=np.where(kept, faces.person_ids, -1),
+                separate=sorted(self.gallery.separated()),
+                exclusive=sorted(decided),
+            )
+            with self.gallery.transaction():
+                if self._is_current(faces):
+                    return self._place(faces, labels, set(faces.person_ids[kept].tolist()))
+
+    def _is_current(self, before: Embeddings) -> bool:
+        """Whether all faces are still where they were; those that have come since do not matter."""
+        now = self.gallery.embeddings()
+        there = np.isin(now.face_ids, before.face_ids)
+        return all(
+            np.array_equal(getattr(before, name), getattr(now, name)[there])
+            for name in ("face_ids", "person_ids", "pinned")
         )
-        existing = {row.id for row in people}
+
+    def _place(self, faces: Embeddings, labels: NDArray[np.int64], existing: set[int]) -> ClusterReport:
+        """Put faces where clustering wants them: under the person of that number, or together under a new one."""
         moved = new = 0
-        with self.gallery.transaction():
-            for label, members in _members(labels):
-                if label in existing:
-                    person = label
-                elif len(members) > 1:
-                    person = self.gallery.new_person()
-                    new += 1
-                else:
-                    moved += self.gallery.assign(faces.face_ids[members], None, pinned=False)
-                    continue
-                moved += self.gallery.assign(faces.face_ids[members], person, pinned=False)
+        for label, members in _members(labels):
+            person = label if label in existing else None
+            if person is None and len(members) > 1:
+                person = self.gallery.new_person()
+                new += 1
+            moved += self.gallery.assign(faces.face_ids[members], person, pinned=False)
+        self.gallery.mark_sorted(int(faces.face_ids.max(initial=0)))
         after = self.gallery.people()
         alone = len(labels) - sum(row.faces for row in after)
         return ClusterReport(sum(row.faces > 0 for row in after), new, moved, alone)
@@ -360,11 +382,14 @@ class FaceSystem:
     def _find(self, photo: Photo, face: AnalyzedFace) -> int:
         """The row of a face in a photo that was known already: the one whose box is nearest."""
         [photo_id] = {row.photo_id for row in self.gallery.files(photo.path.parent) if row.path == photo.path}
-        rows = self.gallery.faces(photo=photo_id)
-        if not rows:
-            raise GalleryError(f"{photo.path}: its faces were forgotten; enroll from another photo")
         box = face.detection.box_xyxy_px
-        return min(rows, key=lambda row: float(np.abs(row.detection.box_xyxy_px - box).sum())).id
+        off = {
+            row.id: float(np.abs(row.detection.box_xyxy_px - box).max()) for row in self.gallery.faces(photo=photo_id)
+        }
+        nearest = min(off, key=off.__getitem__, default=None)
+        if nearest is None or off[nearest] > 0.25 * (box[2] - box[0]):
+            raise GalleryError(f"{photo.path}: its face was forgotten; enroll from another photo")
+        return nearest
 
     def _templates(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """[P] ids and [P, D] templates of everybody who has a name and a face."""
@@ -413,14 +438,10 @@ def _look(path: Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Pho
 
 
 def _largest(path: str | Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Photo, AnalyzedFace]:
-    record, faces = _look(_absolute(path), analyzer, options)
+    record, faces = _look(absolute(path), analyzer, options)
     if not faces:
         raise PhotoError(f"{path}: expected a face, found none")
     return record, max(faces, key=_area)
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
 
 
 def _area(face: AnalyzedFace) -> float:

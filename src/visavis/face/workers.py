@@ -8,14 +8,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visavis.errors import PhotoError
+from visavis.errors import LandmarkError, ModelError, PhotoError
 from visavis.face.analyze import AnalyzedFace, Analyzer
 from visavis.face.gallery import NewFace
 from visavis.face.match import Calibration
@@ -62,6 +62,7 @@ class Outcome(NamedTuple):
     file: File
     photo: Photo | str  # a string says why the file was skipped
     faces: list[NewFace]
+    passing: bool = False  # the reason may be gone by the next run: a right to read, memory
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Workers:
     precision: Precision
     count: int
 
-    def run(self, chunks: Iterable[list[File]]) -> Iterator[list[Outcome]]:
-        """Analyse chunks of files, several at once, and yield each as it gets done."""
+    def run(self, chunks: Iterable[list[File]]) -> Generator[list[Outcome], None, None]:
+        """Analyse chunks of files, several at once, and yield each as it gets done; close it to end the processes."""
         source = iter(chunks)
         first = next(source, None)
         if first is None:
@@ -83,10 +84,10 @@ class Workers:
         waiting: dict[Future[list[Outcome]], list[File]] = {}
         pool = self._pool(self.count)
         try:
-            waiting[pool.submit(_analyze, first)] = first
+            waiting[_submit(pool, first)] = first
             while waiting:
                 while len(waiting) < 2 * self.count and (chunk := next(source, None)):
-                    waiting[pool.submit(_analyze, chunk)] = chunk
+                    waiting[_submit(pool, chunk)] = chunk
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 broken = []
                 for future in done:
@@ -101,22 +102,67 @@ class Workers:
                     waiting.clear()
                     pool = self._pool(self.count)
                     if chunk := next(source, None):
-                        waiting[pool.submit(_analyze, chunk)] = chunk
+                        waiting[_submit(pool, chunk)] = chunk
         finally:
             pool.shutdown(kill_workers=True)  # what is still in work is not wanted any more
 
     def _one_by_one(self, files: Iterable[File]) -> Iterator[list[Outcome]]:
         pool = self._pool(1)
         try:
+            self._wait_for_models(pool)
             for file in files:
                 try:
-                    yield pool.submit(_analyze, [file]).result()
+                    outcomes = pool.submit(_analyze, [file]).result()
                 except BrokenProcessPool:
+                    reason = "file: decoding it ended the process (damaged, or made to do harm)"
+                    outcomes = [Outcome(file, reason, [])]
                     pool.shutdown()
                     pool = self._pool(1)
-                    yield [Outcome(file, "file: decoding it ended the process (damaged, or made to do harm)", [])]
+                    self._wait_for_models(pool)
+                yield outcomes
         finally:
-            pool.shutdown()
+            pool.shutdown(kill_workers=True)
+
+    def _wait_for_models(self, pool: Any) -> None:
+        """Else a photo would be blamed for models that end the process."""
+        try:
+            pool.submit(_load).result()
+        except BrokenProcessPool as error:
+            raise ModelError(
+                f"pack {self.pack.name}: expected models that a worker process can load, but it ended"
+            ) from error
+
+    def analyze(self, analyzer: Analyzer, files: list[File]) -> list[Outcome]:
+        """Look at a chunk of files here and now, as a worker does; what cannot be used is skipped with the reason."""
+        results: dict[Path, Outcome] = {}
+        decoded: list[tuple[File, Decoded]] = []
+        for file in files:
+            try:
+                decoded.append((file, self.options.read(file.path)))
+            except PhotoError as error:
+                passing = isinstance(error.__cause__, OSError | MemoryError)
+                results[file.path] = Outcome(file, str(error), [], passing)
+            except MemoryError:
+                results[file.path] = Outcome(
+                    file, "photo: decoding it takes more memory than there is", [], passing=True
+                )
+        found = self._faces(analyzer, [photo for _, photo in decoded])
+        for (file, photo), faces in zip(decoded, found, strict=True):
+            results[file.path] = (
+                Outcome(file, faces, [], passing=True)
+                if isinstance(faces, str)
+                else Outcome(file, photo.photo, [new_face(face) for face in faces])
+            )
+        return [results[file.path] for file in files]
+
+    def _faces(self, analyzer: Analyzer, photos: list[Decoded]) -> list[list[AnalyzedFace] | str]:
+        """Of each photo its faces, or why none can be told; one that fails does not take others with it."""
+        try:
+            return list(self.options.analyze(analyzer, photos))
+        except (LandmarkError, MemoryError, RuntimeError) as error:  # the last is what OpenVINO raises
+            if len(photos) > 1:
+                return [result for photo in photos for result in self._faces(analyzer, [photo])]
+            return [f"photo: its faces cannot be analysed ({str(error) or 'not enough memory'})"]
 
     def _pool(self, count: int) -> Any:
         from loky import ProcessPoolExecutor  # its workers do not import the user's script again
@@ -127,6 +173,16 @@ class Workers:
             initargs=(self, os.getpid()),
             env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
+
+
+def _submit(pool: Any, files: list[File]) -> "Future[list[Outcome]]":
+    """A pool that broke a moment ago refuses work; as a result that tells so, it is met where results are."""
+    try:
+        future: Future[list[Outcome]] = pool.submit(_analyze, files)
+    except BrokenProcessPool as error:
+        future = Future()
+        future.set_exception(error)
+    return future
 
 
 def new_face(face: AnalyzedFace) -> NewFace:
@@ -159,20 +215,13 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _analyze(files: list[File]) -> list[Outcome]:
+def _load() -> None:
     global _analyzer
     if _analyzer is None:
         _analyzer = Analyzer(_recipe.pack, calibration=_recipe.calibration, precision=_recipe.precision)
-    results: dict[Path, Outcome] = {}
-    decoded: list[tuple[File, Decoded]] = []
-    for file in files:
-        try:
-            decoded.append((file, _recipe.options.read(file.path)))
-        except PhotoError as error:
-            results[file.path] = Outcome(file, str(error), [])
-        except MemoryError:
-            results[file.path] = Outcome(file, "photo: decoding it takes more memory than there is", [])
-    found = _recipe.options.analyze(_analyzer, [photo for _, photo in decoded])
-    for (file, photo), faces in zip(decoded, found, strict=True):
-        results[file.path] = Outcome(file, photo.photo, [new_face(face) for face in faces])
-    return [results[file.path] for file in files]
+
+
+def _analyze(files: list[File]) -> list[Outcome]:
+    _load()
+    assert _analyzer is not None
+    return _recipe.analyze(_analyzer, files)

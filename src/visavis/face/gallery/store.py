@@ -374,6 +374,23 @@ class Gallery:
             sweep(self._database, {old for _, old in moved})
             return len(moved)
 
+    def has_unsorted_faces(self) -> bool:
+        """Whether faces have come since `mark_sorted`."""
+        [(unsorted,)] = self._database.rows(
+            """SELECT coalesce(max(id), 0) > coalesce((SELECT CAST(value AS INTEGER) FROM meta
+            WHERE key = 'sorted_to'), 0) FROM face"""
+        )
+        return bool(unsorted)
+
+    def mark_sorted(self, face_id: int) -> None:
+        """Clustering has seen the faces up to this one."""
+        with self._database.transaction():
+            self._database.change(
+                """INSERT INTO meta VALUES ('sorted_to', ?1) ON CONFLICT (key) DO UPDATE
+                SET value = max(CAST(value AS INTEGER), CAST(?1 AS INTEGER))""",
+                (str(face_id),),
+            )
+
     def merge(self, into: int, others: Sequence[int]) -> None:
         """These are one person, and clustering will not part its faces.
 
