@@ -123,10 +123,16 @@ def read(path: Path) -> DlibResNet:
     Source: dlib.net, `dnn/core.h`, `dnn/layers.h` (the format); He et al., arXiv:1512.03385 (the network).
     """
     reader = _Reader(path.read_bytes())
-    start = reader.data.find(b"\x01\x15input_rgb_image_sized")
-    if start < 0:
+    reader.at = reader.data.find(b"\x01\x15input_rgb_image_sized")
+    if reader.at < 0:
         raise ModelError(f"{path.name}: expected dlib's ResNet face recogniser, got a file of another kind")
-    reader.at = start
+    try:
+        return _network(reader)
+    except (ValueError, IndexError, OverflowError) as error:  # lengths that do not fit one another
+        raise ModelError(f"{path.name}: expected dlib's ResNet face recogniser, got damage ({error})") from error
+
+
+def _network(reader: _Reader) -> DlibResNet:
     reader.text()
     mean = np.array([reader.real() for _ in range(3)], np.float32)
     reader.integers(2)  # 150 x 150
