@@ -166,6 +166,12 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def expect_no_transaction(self, what: str) -> None:
+        """For what must reach the disk at once; another thread's transaction is waited for."""
+        with self._lock:
+            if self._connection.in_transaction:
+                raise GalleryError(f"{what}: expected to be outside a transaction, got called inside one")
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Everything read inside is of one moment."""

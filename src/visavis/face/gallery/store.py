@@ -458,8 +458,7 @@ class Gallery:
         Raises:
             GalleryError: no such person, or a process still reads the old bytes, which go when it ends.
         """
-        if self._database.in_transaction:
-            raise GalleryError("forget: expected to be outside a transaction, whose log would keep the bytes")
+        self._database.expect_no_transaction("forget")
         with self._database.transaction():
             self._check_people(person)
             ids = [row.id for row in self.faces(person=person)]
@@ -489,6 +488,7 @@ class Gallery:
 
     def compact(self) -> None:
         """Give the space of deleted faces back to the disk; needs the gallery's size again while it runs."""
+        self._database.expect_no_transaction("compact")
         with self._database.transaction():
             for table in ("vector", "thumbnail"):
                 self._database.change(f"DELETE FROM {table} WHERE face_id NOT IN (SELECT id FROM face)")
