@@ -148,9 +148,7 @@ def test_a_reader_that_leaves_is_no_crash(arguments):
 
 def test_output_survives_an_ascii_terminal():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = visavis_process(
-        "face", "models", "info", "M\N{LATIN SMALL LETTER U WITH DIAERESIS}", env=environment
-    )
+    done = visavis_process("face", "models", "info", "M\N{LATIN SMALL LETTER U WITH DIAERESIS}", env=environment)
     assert done.returncode == 3
     assert r"M\xfc" in done.stderr
 

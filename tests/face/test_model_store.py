@@ -295,9 +295,7 @@ def test_a_file_without_its_stamp_is_hashed_not_fetched(server):
 def test_research_only_weights_want_consent(server):
     licence = Licence("CC-BY-NC-4.0", "https://example.org/licence", research_only=True)
     spec = tiny(HttpsSource(server.url), licence=licence)
-    with pytest.raises(
-        ModelError, match=r"CC-BY-NC-4.0 https://example.org/licence.*pull tiny --accept-licence"
-    ):
+    with pytest.raises(ModelError, match=r"CC-BY-NC-4.0 https://example.org/licence.*pull tiny --accept-licence"):
         pull(spec)
     assert server.ranges == []
     path = pull(spec, accept_licence=True)
@@ -451,9 +449,7 @@ def npm(tmp_path, monkeypatch):
     def serve(archive):
         client = tmp_path / "bin" / "npm"
         client.parent.mkdir()
-        client.write_text(
-            f"{NPM}shutil.copy({str(archive)!r}, sys.argv[sys.argv.index('--pack-destination') + 1])\n"
-        )
+        client.write_text(f"{NPM}shutil.copy({str(archive)!r}, sys.argv[sys.argv.index('--pack-destination') + 1])\n")
         client.chmod(0o755)
         monkeypatch.setenv("PATH", str(client.parent), prepend=os.pathsep)
 

@@ -4,8 +4,8 @@ import re
 import textwrap
 
 import pytest
-from tests.conftest import shared
 
+from tests.conftest import shared
 from visavis.errors import ModelError
 from visavis.face.align import TEMPLATES as POINTS
 from visavis.face.models import PathSource, load_pack, models, packs, pull, store_folder, verify
@@ -83,9 +83,7 @@ def test_a_missing_hash_is_told(pack_of, tmp_path):
 def test_a_research_only_pack_is_refused_until_accepted(pack_of, tmp_path):
     (tmp_path / "my-embedder.onnx").write_bytes(b"not really a model")
     mine = pack_of('"Apache-2.0"', '{ name = "NC", notes = "no shops", research_only = true }').embedder
-    with pytest.raises(
-        ModelError, match="research only: NC no shops; if it covers yours, run .*--accept-licence"
-    ):
+    with pytest.raises(ModelError, match="research only: NC no shops; if it covers yours, run .*--accept-licence"):
         pull(mine)
     assert pull(mine, accept_licence=True).exists()
 
@@ -172,9 +170,7 @@ def test_sources_that_cannot_be_trusted_are_refused(pack_of, source, message):
 
 
 def test_scoped_npm_packages_are_read(pack_of):
-    spec = pack_of(
-        "size = 18", 'size = 18\nsources = [{ npm = "@a/b@1.2.0", member = "package/m.onnx" }]'
-    ).embedder
+    spec = pack_of("size = 18", 'size = 18\nsources = [{ npm = "@a/b@1.2.0", member = "package/m.onnx" }]').embedder
     source = spec.variants[0][0].sources[0]
     assert (source.package, source.version) == ("@a/b", "1.2.0")
 
@@ -187,9 +183,7 @@ def test_the_store_is_a_cache_unless_named(monkeypatch, tmp_path):
 
 
 def test_packs_that_are_not_there(tmp_path):
-    with pytest.raises(
-        ModelError, match="pack: expected default, fast or the path of a .toml file, got 'fsat'"
-    ):
+    with pytest.raises(ModelError, match="pack: expected default, fast or the path of a .toml file, got 'fsat'"):
         load_pack("fsat")
     with pytest.raises(ModelError, match="pack gone.toml: expected a readable file"):
         load_pack(tmp_path / "gone.toml")
