@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Report", "emit", "printable", "progress"]
+__all__ = ["Report", "emit", "percent", "printable", "progress", "rate"]
 
 Report = Callable[[int, int | None], None]  # (done, total); total None: not known yet
 
@@ -45,6 +45,28 @@ def emit(value: Any, *, as_json: bool, text: "RenderableType") -> None:
         # No wrapping in a pipe: what reads lines there must find one entry on one line.
         width = None if sys.stdout.isatty() else 10_000
         Console(markup=False, emoji=False, highlight=False, width=width).print(text)
+
+
+def percent(probability: float | None) -> str:
+    """A probability for people, never told as certain.
+
+    >>> percent(0.99999), percent(0.5), percent(None)
+    ('99.99 %', '50 %', '-')
+    """
+    return "-" if probability is None else f"{100 * min(max(probability, 0.0001), 0.9999):.4g} %"
+
+
+def rate(share: float | None) -> str:
+    """A rare share for people; below one in a million nobody has measured it.
+
+    >>> rate(0.25), rate(1 / 27123), rate(1e-8), rate(None)
+    ('25 %', '1 in 27,000', 'under 1 in 1,000,000', '-')
+    """
+    if share is None:
+        return "-"
+    if share < 1e-6:
+        return "under 1 in 1,000,000"
+    return f"{100 * share:.2g} %" if share >= 0.01 else f"1 in {float(f'{1 / share:.2g}'):,.0f}"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visavis import __version__
-from visavis.app.output import printable
+from visavis.app.output import percent, printable, rate
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -130,18 +130,13 @@ def _answer(answer: PhotoAnswer) -> dict[str, object]:
             {
                 "known": one.person is not None,
                 "who": "unknown" if one.person is None else printable(one.person),
-                "percent": None if one.probability is None else f"{100 * min(one.probability, 0.9999):.4g} %",
-                "strangers": None if one.false_match_rate is None else _one_in(one.false_match_rate),
+                "percent": None if one.probability is None else percent(one.probability),
+                "strangers": None if one.false_match_rate is None else rate(one.false_match_rate),
             }
         )
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return {"name": printable(answer.path.name), "picture": _data_uri(buffer.getvalue()), "lines": lines}
-
-
-def _one_in(rate: float) -> str:
-    count = 1 / max(rate, 1e-9)
-    return f"1 in {count:,.0f}" if count < 10 else f"1 in {float(f'{count:.2g}'):,.0f}"
 
 
 def _best(system: "FaceSystem", person: int) -> list["FaceRow"]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visavis.app.cli import models
-from visavis.app.output import emit, printable, progress
+from visavis.app.output import emit, percent, printable, progress, rate
 
 if TYPE_CHECKING:
     from visavis.face.records import Detection
@@ -157,7 +157,7 @@ def _identify(
                 )
                 box = " ".join(f"{value:.0f}" for value in one.face.detection.box_xyxy_px)
                 name = "unknown" if one.person is None else printable(one.person)
-                table.add_row(printable(photo), box, name, _percent(one.probability), _rate(one.false_match_rate))
+                table.add_row(printable(photo), box, name, percent(one.probability), rate(one.false_match_rate))
             if not found:
                 table.add_row(printable(photo), "-", "no face", "", "")
     emit(values, as_json=json, text=table)
@@ -188,7 +188,7 @@ def _verify(
     }
     text = (
         f"{'the same person' if answer.same else 'not shown to be the same person'}: probability "
-        f"{_percent(answer.probability)}; of pairs of strangers {_rate(answer.false_match_rate)} are as similar"
+        f"{percent(answer.probability)}; of pairs of strangers {rate(answer.false_match_rate)} are as similar"
     )
     emit(value, as_json=json, text=text)
     raise typer.Exit(0 if answer.same else 1)
@@ -224,8 +224,8 @@ def _search(
             str(hit.face.id),
             "(gone)" if hit.face.path is None else printable(hit.face.path),
             _who(hit.face.person_id, hit.face.person),
-            _percent(hit.probability),
-            _rate(hit.false_match_rate),
+            percent(hit.probability),
+            rate(hit.false_match_rate),
         )
     emit(values, as_json=json, text=table)
 
@@ -503,14 +503,3 @@ def _who(number: int | None, name: str | None) -> str:
     if number is None:
         return "-"
     return f"person {number}" if name is None else printable(name)
-
-
-def _percent(probability: float | None) -> str:
-    return "-" if probability is None else f"{100 * min(max(probability, 0.0001), 0.9999):.4g} %"
-
-
-def _rate(rate: float | None) -> str:
-    """A rate as people say it."""
-    if rate is None:
-        return "-"
-    return f"{100 * rate:.2g} %" if rate >= 0.01 else f"1 in {round(1 / rate, 1 - len(str(int(1 / rate)))):,.0f}"
