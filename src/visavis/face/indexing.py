@@ -32,7 +32,7 @@ def _silent(_done: int, _total: int | None) -> None:
 
 @dataclass
 class IndexReport:
-    """What a run did; paths are absolute. A file counts once, a photo that left the gallery beside it."""
+    """What a run did; paths are absolute."""
 
     added: int = 0  # photos
     changed: int = 0  # photos under a path that held another one
@@ -184,7 +184,7 @@ def _missing(known: Iterable[Path], roots: Sequence[Path], tree: _Tree, *, prune
     gone = {path for path in gone if not path.is_file()}
     kept: list[Path] = []
     for place in sorted(tree.empty) if not prune else ():
-        within = {path for path in gone if path.is_relative_to(place)}
+        within = {path for path in gone if path != place and path.is_relative_to(place)}
         if within:
             kept.append(place)
             gone -= within

@@ -140,8 +140,7 @@ class Workers:
             try:
                 decoded.append((file, self.options.read(file.path)))
             except PhotoError as error:
-                passing = isinstance(error.__cause__, OSError | MemoryError)
-                results[file.path] = Outcome(file, str(error), [], passing)
+                results[file.path] = Outcome(file, str(error), [], passing=_may_pass(error.__cause__))
             except MemoryError:
                 results[file.path] = Outcome(
                     file, "photo: decoding it takes more memory than there is", [], passing=True
@@ -183,6 +182,11 @@ def _submit(pool: Any, files: list[File]) -> "Future[list[Outcome]]":
         future = Future()
         future.set_exception(error)
     return future
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether the system refused, and not a decoder: those raise OSError too, but without a number."""
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
 
 
 def new_face(face: AnalyzedFace) -> NewFace:
