@@ -84,7 +84,8 @@ class Analyzer:
         results: list[list[AnalyzedFace]] = [[] for _ in photos]
         if not faces:
             return results
-        embeddings, norms = self.embedder(np.stack([aligned.crop for _, _, aligned in faces]))
+        crops = np.stack([aligned.crop for _, _, aligned in faces])
+        embeddings, norms = self.embedder(crops, flip=self.pack.embedder.flip)
         measures = np.stack(
             [
                 quality.measure(detection, aligned, norm)

