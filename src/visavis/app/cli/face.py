@@ -15,7 +15,22 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True)
+# \b keeps the lines of a paragraph as they are.
+HELP = """Know the people in a folder of photos.
+
+Index a folder, give the people it finds a name, then ask who is in other photos:
+
+\b
+    visavis face index ~/Photos
+    visavis face report people.html
+    visavis face name 3 Ada
+    visavis face identify party.jpg
+
+Photos stay where they are and are never changed. What is learned about them is kept in the gallery, a folder on this
+computer; `forget` deletes what it holds of a person.
+"""
+
+app = typer.Typer(no_args_is_help=True, help=HELP)
 app.add_typer(models.app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -44,23 +59,6 @@ Rate = Annotated[
 Person = Annotated[str, typer.Argument(help="A person's name, or number as `people` shows it.")]
 
 
-@app.callback()
-def _face() -> None:
-    r"""Know the people in a folder of photos.
-
-    Index a folder, give the people it finds a name, then ask who is in other photos:
-
-    \b
-        visavis face index ~/Photos
-        visavis face report people.html
-        visavis face name 3 Ada
-        visavis face identify party.jpg
-
-    Photos stay where they are and are never changed. What is learned about them is kept in the gallery, a folder on
-    this computer; `forget` deletes what it holds of a person.
-    """
-
-
 @app.command("index")
 def _index(
     folders: Annotated[list[Path], typer.Argument(help="Folders of photos, or photos.")],
@@ -76,7 +74,7 @@ def _index(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Take in the photos below folders, and sort their faces into people.
+    """Take in photos and sort their faces into people.
 
     Only new and changed photos are looked at; moved and deleted ones are noticed. Stop it at any time: what is done
     is kept, and the next run goes on. Exits with 1 when files were skipped; each is listed with the reason.
@@ -118,7 +116,10 @@ def _enroll(
     pack: PackName = None,
     json: Json = False,
 ) -> None:
-    """Tell who is in photos. Their faces stay in the gallery, also when the photos go."""
+    """Tell who is in photos.
+
+    Their faces stay in the gallery, also when the photos go.
+    """
     with _system(gallery, pack=pack, create=True) as faces:
         person = faces.enroll(name, list(photos))
         count = len(faces.gallery.faces(person=person))
@@ -133,7 +134,10 @@ def _identify(
     false_match_rate: Rate = 1e-3,
     json: Json = False,
 ) -> None:
-    """Tell who is in photos, among the people who have a name. Exits with 1 when nobody known was found."""
+    """Tell who of the named people is in photos.
+
+    Exits with 1 when nobody known was found.
+    """
     from rich.table import Table
 
     table = Table("photo", "box", "person", "probability", "strangers as near", box=None)
@@ -172,7 +176,10 @@ def _verify(
     false_match_rate: Rate = 1e-3,
     json: Json = False,
 ) -> None:
-    """Tell whether two photos show the same person, by the largest face of each. Exits with 1 when not."""
+    """Tell whether two photos show the same person.
+
+    The largest face of each counts. Exits with 1 when not.
+    """
     from visavis.face.analyze import Analyzer
     from visavis.face.models import load_pack
     from visavis.face.system import verify
@@ -201,7 +208,7 @@ def _search(
     k: Annotated[int, typer.Option("-k", help="How many faces to list.", min=1)] = 20,
     json: Json = False,
 ) -> None:
-    """List the faces of the gallery that are most like the one in a photo."""
+    """List the faces most like the one in a photo."""
     from rich.table import Table
 
     with _system(gallery) as faces:
@@ -254,7 +261,10 @@ def _people(
     gallery: GalleryFolder = None,
     json: Json = False,
 ) -> None:
-    """List the people, or one person's faces with their numbers, best first. `report` shows them as pictures."""
+    """List the people, or one person's faces.
+
+    Faces come with their numbers, the best first. `report` shows all of them as pictures.
+    """
     from rich.table import Table
 
     with _system(gallery) as faces:
@@ -297,7 +307,10 @@ def _merge(
     gallery: GalleryFolder = None,
     json: Json = False,
 ) -> None:
-    """Make one person of several. Sorting never undoes it."""
+    """Make one person of several.
+
+    Sorting never undoes it.
+    """
     with _system(gallery) as faces:
         number = _person(faces, into)
         faces.gallery.merge(number, [_person(faces, other) for other in others])
@@ -311,7 +324,10 @@ def _split(
     gallery: GalleryFolder = None,
     json: Json = False,
 ) -> None:
-    """Make another person of some of a person's faces. Sorting never undoes it."""
+    """Make another person of some of a person's faces.
+
+    Sorting never undoes it.
+    """
     with _system(gallery) as system:
         number = system.gallery.split(faces)
     emit({"person": number, "faces": len(faces)}, as_json=json, text=f"They are person {number} now.")
@@ -324,9 +340,9 @@ def _forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete all the gallery holds of a person: faces, embeddings, pictures, name.
+    """Delete all that is held of a person.
 
-    The photos on disk are not touched, and indexing them again does not bring the faces back.
+    That is faces, embeddings, pictures and name. The photos on disk are not touched, and indexing them again does not bring the faces back.
     """
     with _system(gallery) as faces:
         number = _person(faces, person)
@@ -358,7 +374,10 @@ def _import(
     pack: PackName = None,
     json: Json = False,
 ) -> None:
-    """Take in an exported gallery: all of it, or nothing. Photos already known are left as they are."""
+    """Take in an exported gallery.
+
+    All of it, or nothing. Photos already known are left as they are.
+    """
     with _system(gallery, pack=pack, create=True) as faces:
         done = faces.gallery.import_from(file)
     value = {"photos": done.photos, "faces": done.faces, "people": done.people}
@@ -399,7 +418,7 @@ def _report(
     gallery: GalleryFolder = None,
     json: Json = False,
 ) -> None:
-    """Show the people with their faces, as a page for the browser or as one picture."""
+    """Show the people with their faces, as page or picture."""
     from visavis.app.report import contact_sheet, write_report
 
     with _system(gallery) as faces:
@@ -420,7 +439,7 @@ def _demo(
     pack: Annotated[str, typer.Option("--pack", help="default, fast, or a TOML of your own.")] = "default",
     json: Json = False,
 ) -> None:
-    """Show the whole path: on sample photos, or on a folder of yours.
+    """Show the whole path on sample photos or your own.
 
     Fetches the models, indexes the photos, names one person from one photo, finds that person in others, sorts all
     faces into people, and leaves a page and a picture to look at.
