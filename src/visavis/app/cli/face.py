@@ -342,7 +342,8 @@ def _forget(
 ) -> None:
     """Delete all that is held of a person.
 
-    That is faces, embeddings, pictures and name. The photos on disk are not touched, and indexing them again does not bring the faces back.
+    That is faces, embeddings, pictures and name. The photos on disk are not touched, and indexing them again does not
+    bring the faces back.
     """
     with _system(gallery) as faces:
         number = _person(faces, person)
