@@ -134,6 +134,7 @@ def in_child(what: str, folder: Path, kind: str, count: int, threads: int) -> di
         "OPENBLAS_NUM_THREADS": str(threads),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_THREAD_TIMEOUT": "4",  # idle BLAS threads sleep, else they spin on into the other side's time
     }
     command = [sys.executable, __file__, "--child", what, str(folder), kind, str(count), str(threads)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

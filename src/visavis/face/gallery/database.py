@@ -221,6 +221,7 @@ class Database:
             hint = {
                 "database is locked": "another process is writing for longer than we wait; try again",
                 "database or disk is full": "free some space; nothing committed is lost",
+                "disk I/O error": "the disk may be full or failing; nothing committed is lost on one that is full",
             }.get(str(error), "the file may be damaged; restore a copy or an export")
             raise GalleryError(f"{self.folder}: {error}: {hint}") from error
 

@@ -100,9 +100,11 @@ class _Part:
 
     def positions(self, ids: Ids) -> NDArray[np.intp]:
         """Where those of the given ids that are here are, ascending."""
+        ids = np.sort(ids)
         places = np.searchsorted(self.ids, ids)
         places, ids = places[places < len(self.ids)], ids[places < len(self.ids)]
-        return np.unique(places[self.ids[places] == ids])
+        places = places[self.ids[places] == ids]
+        return places[np.diff(places, prepend=-1) > 0]  # np.unique takes ten times as long
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
         return self.vectors, self.ids, self.scales, self.errors, self.sums

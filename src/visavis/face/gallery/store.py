@@ -286,7 +286,7 @@ class Gallery:
         self._check_unit("queries", queries)
         if k < 1:
             raise InputError(f"k: expected at least 1, got {k}")
-        chosen = None if among is None else np.unique(np.asarray(among, np.int64))
+        chosen = None if among is None else np.asarray(among, np.int64)
         if not len(queries):
             return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
         return self._index.search(queries, k, chosen)
