@@ -141,7 +141,7 @@ def _jpeg(data: bytes, long_side_px: int | None) -> _Raw | None:
 
 
 def _pillow(data: bytes, long_side_px: int | None) -> _Raw:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if data[4:8] == b"ftyp":
         import pillow_heif
@@ -157,6 +157,8 @@ def _pillow(data: bytes, long_side_px: int | None) -> _Raw:
             return _eight_bit_rgb(image, factor), 1 / factor, image.size, orientation, taken_at
     except (PhotoError, MemoryError):
         raise
+    except UnidentifiedImageError as error:  # whose text tells an address in memory
+        raise PhotoError("file: damaged or truncated (no whole header)") from error
     except Image.DecompressionBombError as error:
         raise PhotoError(f"photo: expected at most {MAX_PIXELS // 10**6} megapixels, got far more") from error
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error
