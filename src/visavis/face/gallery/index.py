@@ -104,7 +104,8 @@ class _Part:
         places = np.searchsorted(self.ids, ids)
         places, ids = places[places < len(self.ids)], ids[places < len(self.ids)]
         places = places[self.ids[places] == ids]
-        return places[np.diff(places, prepend=-1) > 0]  # np.unique takes ten times as long
+        is_first: NDArray[np.bool_] = np.diff(places, prepend=-1) > 0  # np.unique takes ten times as long
+        return places[is_first]
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
         return self.vectors, self.ids, self.scales, self.errors, self.sums
