@@ -25,7 +25,7 @@ SCRIPT = """
 from visavis.face import FaceSystem
 print("ready", flush=True)
 with FaceSystem.open({gallery!r}, pack={pack!r}) as faces:
-    faces.index({photos!r}, workers=2)
+    faces.index({photos!r}, workers=1)
 """
 
 

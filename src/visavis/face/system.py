@@ -178,14 +178,17 @@ class FaceSystem:
 
         Args:
             folders: existing folders, or single files.
-            workers: processes; all cores when absent.
+            workers: processes, at least 1; as many as there are cores when absent.
             prune: take out photos of a folder that holds no file any more.
             clusters: afterwards sort faces into people, also those that an interrupted run has left unsorted.
             progress: called with the number of files done and their total.
         """
+        count = cores() if workers is None else workers
+        if count < 1:
+            raise InputError(f"workers: expected at least 1, got {count}")
         for spec in (self.pack.detector, self.pack.embedder):
             pull(spec)
-        recipe = Workers(self.pack, self.calibration, self.options, self.precision, workers or cores())
+        recipe = Workers(self.pack, self.calibration, self.options, self.precision, count)
         report = index(self.gallery, [Path(folder) for folder in folders], recipe, prune=prune, progress=progress)
         if clusters and self.gallery.has_unsorted_faces():
             self.cluster()
