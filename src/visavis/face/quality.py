@@ -53,9 +53,9 @@ def measure(detection: Detection, aligned: AlignedFace, norm: float) -> NDArray[
         aligned: the same face cut out.
         norm: length of its features before normalising.
     """
-    grey = aligned.crop.mean(2)
-    rows, columns = grey.shape
-    grey = grey[rows // 5 : -(rows // 5), columns // 5 : -(columns // 5)]  # the face without hair and ground
+    rows, columns = aligned.crop.shape[:2]
+    face = aligned.crop[rows // 5 : -(rows // 5), columns // 5 : -(columns // 5)]  # without hair and ground
+    grey = face @ np.full(3, 1 / 3)
     inner = grey[1:-1, 1:-1]
     laplacian = 4 * inner - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
     variance = inner.var() + 1.0
