@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from tests.conftest import shared
-from visavis.errors import InputError, TensorError
+from visavis.errors import InputError, ModelError, TensorError
 from visavis.face import detect
 from visavis.face.detect import Detector, suppress
 from visavis.face.models import ModelInput, models, pull
@@ -291,6 +291,12 @@ def test_what_is_out_of_range_is_refused():
             detector([noise(9, 9)], min_score=score)
     with pytest.raises(InputError, match="long_side_px: expected at least 256, got 255"):
         detector([noise(9, 9)], long_side_px=255)
+
+
+@pytest.mark.parametrize("spec", [CENTERFACE, YUNET])
+def test_a_network_of_another_kind_is_refused(spec):
+    with pytest.raises(ModelError, match=f"{spec.name}: expected an output '.+', got boxes, scores"):
+        Detector(lambda canvas: {"boxes": canvas, "scores": canvas}, spec)([noise(9, 9)])
 
 
 # With the real networks.

@@ -70,6 +70,14 @@ def test_a_fixed_size_takes_any_batch(network, runtime):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_batch_that_does_not_fit_is_refused(network, runtime):
+    for fixed_size, shape in ((True, (1, 3, 9, 8)), (False, (1, 4, 8, 8))):
+        run = network(runtime, tiny(), "tiny", fixed_size=fixed_size)
+        with pytest.raises(ModelError, match=rf"tiny: expected to run on \[1, {shape[1]}, {shape[2]}, 8\], got: .+"):
+            run(noise(*shape))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_results_are_the_caller_s_to_keep(network, runtime):
     run = network(runtime, tiny(), "tiny", fixed_size=True)
     first = run(noise(1, 3, 8, 8))["map"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.errors import InputError, expect
+from visavis.errors import InputError, ModelError, expect
 from visavis.face.models import ModelSpec
 from visavis.face.records import Detection
 from visavis.face.runtime import Network
@@ -30,7 +30,7 @@ class Detector:
 
     def __init__(self, network: Network, spec: ModelSpec) -> None:
         """`spec` is the model that `network` was loaded from."""
-        self._network = network
+        self._network, self._name = network, spec.name
         self._read: Callable[[dict[str, Values], int, float], _Candidates]
         self._read = {"centerface": _read_centerface, "yunet": _read_yunet}[spec.kind]
         self._channels = slice(None, None, -1) if spec.input.colour == "BGR" else slice(None)
@@ -58,6 +58,7 @@ class Detector:
         Raises:
             TensorError: an image is not uint8 [H, W, 3].
             InputError: a threshold out of range.
+            ModelError: the network is of another kind.
         """
         if not 0.0 <= min_score <= 1.0:
             raise InputError(f"min_score: expected a score in [0, 1], got {min_score}")
@@ -94,7 +95,11 @@ class Detector:
         filled[...] = image.transpose(2, 0, 1)[self._channels]
         filled -= self._mean
         filled *= self._scale
-        scores, boxes, landmarks = self._read(self._network(canvas), canvas.shape[3], min_score)
+        outputs = self._network(canvas)
+        try:
+            scores, boxes, landmarks = self._read(outputs, canvas.shape[3], min_score)
+        except KeyError as error:
+            raise ModelError(f"{self._name}: expected an output {error}, got {', '.join(outputs)}") from error
         # Networks count from the corner of the first pixel; ours are centres, hence the half pixel.
         factor = np.array([width / columns, height / rows], np.float32)
         shift = np.array([left, top], np.float32) - 0.5

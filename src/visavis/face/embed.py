@@ -22,10 +22,12 @@ class Embedder:
 
     def __init__(self, spec: ModelSpec, path: Path, *, threads: int = 1, precision: Precision = "float32") -> None:
         """Load the network that `spec` describes from `path`; errors as `Network`."""
+        self._name = spec.name
         source: Path | bytes = path
         if spec.kind == "dlib-resnet":
             source = dlib_format.to_onnx(dlib_format.read(path)).SerializeToString()
         self._network = Network(source, path.name, fixed_size=True, threads=threads, precision=precision)
+        self._output = spec.outputs[0] if spec.outputs else None
         template = spec.template
         self._template = TEMPLATES[template] if isinstance(template, str) else np.array(template)
         if spec.input.width is None or spec.input.height is None:
@@ -71,5 +73,8 @@ class Embedder:
         for start in range(0, len(crops), _BATCH):
             pixels = crops[start : start + _BATCH, ..., self._channels].transpose(0, 3, 1, 2).astype(np.float32)
             outputs = self._network(np.ascontiguousarray((pixels - self._mean) * self._scale))
-            parts.append(next(iter(outputs.values())).reshape(len(pixels), -1))
+            if self._output is not None and self._output not in outputs:
+                raise ModelError(f"{self._name}: expected an output {self._output}, got {', '.join(outputs)}")
+            features = next(iter(outputs.values())) if self._output is None else outputs[self._output]
+            parts.append(features.reshape(len(pixels), -1))
         return np.concatenate(parts)

@@ -44,6 +44,7 @@ class Network:
             ModelError: the file is not a network the runtime can load.
             MissingExtraError: neither OpenVINO nor ONNX Runtime is installed.
         """
+        self._name = name
         self._run: Any
         try:
             import openvino
@@ -107,5 +108,14 @@ class Network:
         self._run = run
 
     def __call__(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        outputs: dict[str, NDArray[np.float32]] = self._run(batch)
+        """The outputs by name.
+
+        Raises:
+            ModelError: the network takes no such batch.
+        """
+        try:
+            outputs: dict[str, NDArray[np.float32]] = self._run(batch)
+        except Exception as error:  # the runtimes raise no common class
+            reason = " ".join(str(error).split())[-200:]
+            raise ModelError(f"{self._name}: expected to run on {list(batch.shape)}, got: {reason}") from error
         return outputs
