@@ -1,0 +1,161 @@
+"""Writes the tables of README.md and docs/ from the files in results/, between the comments that name them.
+
+python benchmarks/tables.py            # write
+python benchmarks/tables.py --check    # exit with 1 when a page does not show what the files say
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+Result = dict[str, Any]
+
+
+def result(name: str) -> Result:
+    """The newest result of a benchmark, of whichever machine."""
+    files = sorted((ROOT / "benchmarks" / "results").glob(f"{name}--*.json"))
+    found = [json.loads(file.read_text()) for file in files]
+    return max(found, key=lambda record: str(record["date"]))
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def source(record: Result) -> str:
+    """Where and when."""
+    machine = record["machine"]
+    return f"{machine['cpu']}, {machine['cores']} cores, {record['date'][:10]}, commit {record['commit'].rstrip('+')}"
+
+
+def accuracy() -> str:
+    """Both packs and dlib itself on CFP; the rest of the accuracy benchmark."""
+    record = result("accuracy")
+    packs = {name: record[name] for name in ("fast", "default")}
+    dlib = record["dlib itself, on the same detections"]
+
+    def verified(row: Result) -> str:
+        return f"{row['accuracy']:.2f} ± {row['std']:.2f}"
+
+    def line(label: str, pick: Any, theirs: str = "") -> list[str]:
+        return [label, *(pick(pack) for pack in packs.values()), theirs]
+
+    known = not isinstance(dlib, str)
+    rows = [
+        line(
+            "CFP frontal-frontal, accuracy %",
+            lambda p: verified(p["cfp_ff"]),
+            verified(dlib["cfp_ff"]) if known else "",
+        ),
+        line(
+            "CFP frontal-profile, accuracy %",
+            lambda p: verified(p["cfp_fp"]),
+            verified(dlib["cfp_fp"]) if known else "",
+        ),
+    ]
+    for protocol, label in (("cfp_ff", "frontal-frontal"), ("cfp_fp", "frontal-profile")):
+        for rate in ("1e-2", "1e-3"):
+            key = f"tar_at_far_{rate}"
+            theirs = f"{dlib[protocol][key]:.2f}" if known else ""
+            rows.append(line(f"{label}, TAR % at FAR {rate}", lambda p, a=protocol, k=key: f"{p[a][k]:.2f}", theirs))
+    for key, label in (
+        ("rank_1_frontal", "rank 1 of 500, one photo enrolled, frontal %"),
+        ("rank_1_profile", "rank 1 of 500, profile %"),
+        ("dir_at_far_1e-2_frontal", "half of the people unknown: DIR % at FAR 1 %, frontal"),
+        ("dir_at_far_1e-2_profile", "the same, profile"),
+    ):
+        rows.append(line(label, lambda p, k=key: f"{p['cfp_identification'][k]:.2f}"))
+    rows += [
+        line("att_faces (23 x 28 px), TAR % at FAR 1e-2", lambda p: f"{p['att_faces']['tar_at_far_1e-2']:.2f}"),
+        line("deepface's test pairs, accuracy %", lambda p: f"{p['deepface_tests']['accuracy']:.2f}"),
+        line("sorting celeb5 + att_faces + CFP frontal, BCubed F", lambda p: f"{p['clustering']['bcubed']['f']:.3f}"),
+        line("false-match rate, claimed 1e-3, of people never seen", _measured_rate),
+        line("CFP frontal-profile in bfloat16, accuracy %", lambda p: verified(p["bfloat16"]["cfp_fp"])),
+    ]
+    head = ["", "fast", "default", "dlib itself, same detections"]
+    return table(head, rows) + f"\nTen folds, mean ± standard deviation; float32 unless said. {source(record)}.\n"
+
+
+def _measured_rate(pack: Result) -> str:
+    claims = pack["calibration_on_unseen_people"]
+    return f"{claims['false_match_rate_measured'][claims['false_match_rate_claimed'].index(1e-3)]:.2g}"
+
+
+def speed() -> str:
+    """CPU time a photo and ratios to both peers, one thread; and whole-machine throughput."""
+    record = result("speed")
+    rows = []
+    for size in ("250 x 250", "web", "12 megapixels"):
+        measured = record["threads: 1"][size]
+        for name in ("fast", "fast bfloat16", "default", "default bfloat16", "face_recognition", "deepface"):
+            if name not in measured:
+                continue
+            row = measured[name]
+            ratios = [row.get(f"cpu ratio to {peer}") for peer in ("face_recognition", "deepface")]
+            rows.append(
+                [size, name, _spread(row["cpu_ms_per_photo"]), *("" if r is None else _spread(r) for r in ratios)]
+            )
+    head = ["photos", "", "CPU ms a photo", "photos for one of face_recognition's", "... of deepface's"]
+    note = "\nOne thread, JPEG file to embeddings, peers in the same run; median, quartiles in brackets. "
+    return table(head, rows) + note + source(record) + ".\n"
+
+
+def _spread(quartiles: list[float]) -> str:
+    low, middle, high = (f"{value:.3g}" for value in quartiles)
+    return f"{middle} ({low}-{high})"
+
+
+def scale() -> str:
+    """Search, clustering and memory."""
+    gallery, clustering, memory = result("gallery"), result("clustering_scale"), result("memory")
+    rows = []
+    for entry in gallery["galleries"]:
+        if entry["vectors"] == "identities" and entry["blas_threads"] == 1:
+            timings, ratio = entry["timings"]["search"], entry["search / numpy"]["wall_p50"]
+            first_s = max(start["open_and_search_s"] for start in entry["cold"])
+            quick = f"{timings['wall_ms_p50']:.1f} ms (p95 {timings['wall_ms_p95']:.1f}), {ratio:.2f} x numpy's product"
+            rest = f"recall {entry['recall_at_10']:.3f}, first answer after {first_s:.2f} s"
+            rows.append([f"exact search among {entry['faces']:,} faces x {entry['dim']}", f"{quick}, {rest}"])
+    for name, runs in clustering["runs, a seed each"].items():
+        walls = sorted(run["wall_s"] for run in runs)
+        peak = max(run["peak_rss_mb"] for run in runs)
+        rows.append(
+            [f"sorting {int(name.split()[0]):,} faces", f"{walls[0]:.1f}-{walls[-1]:.1f} s, {peak:.0f} MB at most"]
+        )
+    rows += memory_rows(memory)
+    return table(["", ""], rows) + f"\nSynthetic faces for search and sorting. {source(gallery)}.\n"
+
+
+def memory_rows(memory: Result) -> list[list[str]]:
+    """Indexing 10,000 photos."""
+    return [["indexing 10,000 photos with 2 processes", memory["summary"]]]
+
+
+TABLES = {"accuracy": accuracy, "speed": speed, "scale": scale}
+
+
+def main() -> None:
+    """Write, or check."""
+    stale = []
+    for page in PAGES:
+        text = page.read_text()
+        fresh = BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]]()}{block[3]}", text)
+        if fresh != text:
+            stale.append(page)
+            if "--check" not in sys.argv:
+                page.write_text(fresh)
+    for page in stale:
+        print(page.relative_to(ROOT))
+    sys.exit(1 if stale and "--check" in sys.argv else 0)
+
+
+if __name__ == "__main__":
+    main()
