@@ -362,11 +362,7 @@ class FaceSystem:
         Raises:
             GalleryError: no such person, or someone else has the name: merge the two.
         """
-        with self.gallery.transaction():
-            self.gallery.name(person, name)
-            faces = [row.id for row in self.gallery.faces(person=person)]
-            if faces:
-                self.gallery.assign(faces, person, pinned=True)
+        self.gallery.name(person, name)
 
     # Inside
 

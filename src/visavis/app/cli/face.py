@@ -10,6 +10,7 @@ from visavis.app.cli import models
 from visavis.app.output import emit, percent, printable, progress, rate
 
 if TYPE_CHECKING:
+    from visavis.face.gallery import Gallery
     from visavis.face.records import Detection
     from visavis.face.system import FaceSystem
 
@@ -48,7 +49,17 @@ PackName = Annotated[
     str | None,
     typer.Option(
         "--pack",
+        envvar="VISAVIS_PACK",
         help="Models of a new gallery: default, fast, or a TOML of your own. An existing one keeps its own.",
+        show_default=False,
+    ),
+]
+OwnPack = Annotated[
+    str | None,
+    typer.Option(
+        "--pack",
+        envvar="VISAVIS_PACK",
+        help="The TOML that the gallery was made with, where its models are of your own.",
         show_default=False,
     ),
 ]
@@ -131,6 +142,7 @@ def _enroll(
 def _identify(
     photos: Annotated[list[Path], typer.Argument(help="Photos to name the people in.")],
     gallery: GalleryFolder = None,
+    pack: OwnPack = None,
     false_match_rate: Rate = 1e-3,
     json: Json = False,
 ) -> None:
@@ -142,7 +154,7 @@ def _identify(
 
     table = Table("photo", "box", "person", "probability", "strangers as near", box=None)
     values = []
-    with _system(gallery) as faces, progress("photos") as report_progress:
+    with _system(gallery, pack=pack) as faces, progress("photos") as report_progress:
         for done, photo in enumerate(photos):
             found = faces.identify(photo, false_match_rate=false_match_rate)
             report_progress(done + 1, len(photos))
@@ -205,13 +217,14 @@ def _verify(
 def _search(
     photo: Annotated[Path, typer.Argument(help="A photo; its largest face is searched for.")],
     gallery: GalleryFolder = None,
+    pack: OwnPack = None,
     k: Annotated[int, typer.Option("-k", help="How many faces to list.", min=1)] = 20,
     json: Json = False,
 ) -> None:
     """List the faces most like the one in a photo."""
     from rich.table import Table
 
-    with _system(gallery) as faces:
+    with _system(gallery, pack=pack) as faces:
         hits = faces.search(photo, k=k)
     table = Table("face", "photo", "person", "probability", "strangers as near", box=None)
     values = []
@@ -240,13 +253,14 @@ def _search(
 @app.command("cluster")
 def _cluster(
     gallery: GalleryFolder = None,
+    pack: OwnPack = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="First take apart what was sorted by itself; what you said stays.")
     ] = False,
     json: Json = False,
 ) -> None:
     """Sort the faces into people. `index` does this by itself."""
-    with _system(gallery) as faces:
+    with _system(gallery, pack=pack) as faces:
         report = faces.cluster(fresh=fresh)
     value = {"people": report.people, "new": report.new, "placed": report.placed, "alone": report.alone}
     text = f"{report.people} people, {report.new} of them new; {report.placed} faces placed, {report.alone} alone."
@@ -267,15 +281,15 @@ def _people(
     """
     from rich.table import Table
 
-    with _system(gallery) as faces:
+    with _gallery(gallery) as held:
         if person is None:
-            people = faces.gallery.people()
+            people = held.people()
             table = Table("person", "name", "faces", box=None)
             for row in people:
                 table.add_row(str(row.id), "-" if row.name is None else printable(row.name), str(row.faces))
             values: list[dict[str, Any]] = [{"person": row.id, "name": row.name, "faces": row.faces} for row in people]
         else:
-            rows = sorted(faces.gallery.faces(person=_person(faces, person)), key=lambda row: -row.quality)
+            rows = sorted(held.faces(person=_person(held, person)), key=lambda row: -row.quality)
             table = Table("face", "photo", "quality", "said by", box=None)
             for face in rows:
                 path = "(gone)" if face.path is None else printable(face.path)
@@ -294,9 +308,9 @@ def _name(
     json: Json = False,
 ) -> None:
     """Give a person a name, and so confirm the faces sorted to it."""
-    with _system(gallery) as faces:
-        number = _person(faces, person)
-        faces.name(number, name)
+    with _gallery(gallery) as held:
+        number = _person(held, person)
+        held.name(number, name)
     emit({"person": number, "name": name}, as_json=json, text=f"Person {number} is {printable(name)}.")
 
 
@@ -311,10 +325,10 @@ def _merge(
 
     Sorting never undoes it.
     """
-    with _system(gallery) as faces:
-        number = _person(faces, into)
-        faces.gallery.merge(number, [_person(faces, other) for other in others])
-        count = len(faces.gallery.faces(person=number))
+    with _gallery(gallery) as held:
+        number = _person(held, into)
+        held.merge(number, [_person(held, other) for other in others])
+        count = len(held.faces(person=number))
     emit({"person": number, "faces": count}, as_json=json, text=f"Person {number} has {count} faces now.")
 
 
@@ -328,9 +342,10 @@ def _split(
 
     Sorting never undoes it.
     """
-    with _system(gallery) as system:
-        number = system.gallery.split(faces)
-    emit({"person": number, "faces": len(faces)}, as_json=json, text=f"They are person {number} now.")
+    with _gallery(gallery) as held:
+        number = held.split(faces)
+        count = len(held.faces(person=number))
+    emit({"person": number, "faces": count}, as_json=json, text=f"They are person {number} now.")
 
 
 @app.command("forget")
@@ -345,13 +360,13 @@ def _forget(
     That is faces, embeddings, pictures and name. The photos on disk are not touched, and indexing them again does not
     bring the faces back.
     """
-    with _system(gallery) as faces:
-        number = _person(faces, person)
+    with _gallery(gallery) as held:
+        number = _person(held, person)
         if not yes:
             if not sys.stdin.isatty():
                 raise typer.BadParameter("not asked for in a terminal: add --yes", param_hint="forget")
             typer.confirm(f"Delete all that is held of person {number}?", abort=True, err=True)
-        count = faces.gallery.forget(number)
+        count = held.forget(number)
     emit({"person": number, "faces": count}, as_json=json, text=f"Deleted person {number} with {count} faces.")
 
 
@@ -360,9 +375,9 @@ def _export(
     file: Annotated[Path, typer.Argument(help="The file to write.")], gallery: GalleryFolder = None, json: Json = False
 ) -> None:
     """Write the whole gallery to one file."""
-    with _system(gallery) as faces:
-        faces.gallery.export_to(file)
-        counts = faces.gallery.counts()
+    with _gallery(gallery) as held:
+        held.export_to(file)
+        counts = held.counts()
     value = {"file": file, "photos": counts.photos, "faces": counts.faces, "bytes": file.stat().st_size}
     text = f"{printable(file)}: {counts.photos} photos with {counts.faces} faces"
     emit(value, as_json=json, text=text)
@@ -417,12 +432,13 @@ def _calibrate(
 def _report(
     file: Annotated[Path, typer.Argument(help="The HTML page to write; with .png a contact sheet.")],
     gallery: GalleryFolder = None,
+    pack: OwnPack = None,
     json: Json = False,
 ) -> None:
     """Show the people with their faces, as page or picture."""
     from visavis.app.report import contact_sheet, write_report
 
-    with _system(gallery) as faces:
+    with _system(gallery, pack=pack) as faces:
         if file.suffix.lower() == ".png":
             contact_sheet(faces, file)
         else:
@@ -488,23 +504,34 @@ def _system(
     from visavis.face.system import FaceSystem
     from visavis.face.workers import AnalysisOptions
 
-    if gallery is None:
-        from platformdirs import user_data_path
-
-        gallery = user_data_path("visavis") / "faces.visavis"
     return FaceSystem.open(
-        gallery, pack=pack, create=create, options=AnalysisOptions(tiles=tiles), accept_licence=accept_licence
+        _folder(gallery), pack=pack, create=create, options=AnalysisOptions(tiles=tiles), accept_licence=accept_licence
     )
 
 
-def _person(faces: "FaceSystem", name_or_number: str) -> int:
+def _gallery(gallery: Path | None) -> "Gallery":
+    """For what needs no models: they need not be here, nor does the TOML that names them."""
+    from visavis.face.gallery import Gallery
+
+    return Gallery.open(_folder(gallery))
+
+
+def _folder(gallery: Path | None) -> Path:
+    if gallery is not None:
+        return gallery.expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("visavis") / "faces.visavis"
+
+
+def _person(gallery: "Gallery", name_or_number: str) -> int:
     """A name goes before a number: somebody may be called 7."""
     from visavis.errors import GalleryError
 
-    number = faces.gallery.find_person(name_or_number)
+    number = gallery.find_person(name_or_number)
     if number is None and name_or_number.isdecimal():
         number = int(name_or_number)
-    if number is None or number not in {row.id for row in faces.gallery.people()}:
+    if number is None or number not in {row.id for row in gallery.people()}:
         raise GalleryError(
             f"person: expected a name or number that `visavis face people` shows, got {name_or_number!r}"
         )

@@ -313,7 +313,7 @@ class Gallery:
             return self._database.change("INSERT INTO person DEFAULT VALUES")
 
     def name(self, person: int, name: str) -> None:
-        """Give a person a name, or another one.
+        """Give a person a name, or another one; clustering moves none of the faces there now any more.
 
         Raises:
             InputError: the name is blank or unprintable.
@@ -332,6 +332,7 @@ class Gallery:
                 "INSERT INTO name VALUES (?, ?) ON CONFLICT (person_id) DO UPDATE SET name = excluded.name",
                 (person, name),
             )
+            self._database.change("UPDATE face SET pinned = 1 WHERE person_id = ?", (person,))
 
     def enroll(self, face_ids: Sequence[int], name: str) -> int:
         """Say whose faces these are; they stay when their photo goes.
