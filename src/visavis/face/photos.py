@@ -131,9 +131,12 @@ def _jpeg(data: bytes, long_side_px: int | None) -> _Raw | None:
             least = {"min_height": int(height * share), "min_width": int(width * share)}
         pixels = simplejpeg.decode_jpeg(data, "RGB", **least)
         eighths = 8 * max(pixels.shape) // max(width, height)  # a side that does not divide is rounded up
-        # The plugin itself reads the header only and, unlike Image.open, has no pixel limit of its own.
-        image = JpegImageFile(io.BytesIO(data))
-        return pixels, eighths / 8, (width, height), _orientation(image), _taken_at(image)
+        orientation, taken_at = 1, None
+        if b"Exif\0" in data or b"tiff:Orientation" in data:  # reading metadata takes longer than small photos do
+            # The plugin itself reads the header only and, unlike Image.open, has no pixel limit of its own.
+            image = JpegImageFile(io.BytesIO(data))
+            orientation, taken_at = _orientation(image), _taken_at(image)
+        return pixels, eighths / 8, (width, height), orientation, taken_at
     except (PhotoError, MemoryError):
         raise
     except Exception:  # whatever a damaged file makes a decoder raise
