@@ -40,7 +40,7 @@ class Analyzer:
         *,
         calibration: Calibration | None = None,
         threads: int = 1,
-        precision: Precision = "float32",
+        precision: Precision = "bfloat16",
         accept_licence: bool = False,
     ) -> None:
         """Load the pack's networks, pulling what is not in the model store yet.

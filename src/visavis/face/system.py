@@ -123,7 +123,7 @@ class FaceSystem:
         pack: str | Path | None = None,
         create: bool = True,
         options: AnalysisOptions = DEFAULT_OPTIONS,
-        precision: Precision = "float32",
+        precision: Precision = "bfloat16",
         accept_licence: bool = False,
     ) -> Self:
         """Open a gallery, and make it when absent.
@@ -134,7 +134,8 @@ class FaceSystem:
                 for a new one.
             create: False: refuse to make a gallery.
             options: how photos are looked at.
-            precision: bfloat16 is quicker on CPUs that have it; see the benchmarks for what it costs in accuracy.
+            precision: of the networks. bfloat16 is used where the CPU has it; it costs nothing that can be measured in
+                accuracy, see the benchmarks, and embeddings of both may stand in one gallery.
             accept_licence: take weights that are for research only.
 
         Raises:
