@@ -78,11 +78,13 @@ def demo(photos: Path | None, output: Path, *, pack: str, progress: Callable[[st
         progress: given a label, returns the function to report to.
 
     Raises:
-        InputError: `photos` is no folder.
+        InputError: `photos` is no folder, or `output` lies in it, so that the next run would take in the pictures.
     """
-    output.mkdir(parents=True, exist_ok=True)
     if photos is not None and not photos.is_dir():
         raise InputError(f"photos: expected a folder, got {str(photos)!r}")
+    if photos is not None and output.resolve().is_relative_to(photos.resolve()):
+        raise InputError(f"output: expected a folder outside of the photos, got {str(output)!r}")
+    output.mkdir(parents=True, exist_ok=True)
     folder = photos or sample_photos(progress("sample photos"))
     with FaceSystem.open(output / "gallery.visavis", pack=pack) as system:
         indexed = system.index(folder, clusters=False, progress=progress("photos"))

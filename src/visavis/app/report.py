@@ -1,6 +1,7 @@
 """Pictures of a gallery: a contact sheet, photos with their faces marked, and a self-contained HTML page."""
 
 import base64
+import contextlib
 import io
 import os
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ __all__ = ["PhotoAnswer", "contact_sheet", "write_report"]
 FACES_A_ROW = 10
 THUMBNAIL_PX = 96
 PHOTO_PX = 560  # the long side of a marked photo in the page
+# Of systems we know, by the file names that Pillow finds: Linux twice, macOS, Windows twice.
+FONTS = ("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "segoeui.ttf", "msyh.ttc")
 PEOPLE = 200  # shown at most; a page of thousands helps nobody
 FACES = 60  # of a person, likewise
 
@@ -43,22 +46,25 @@ class _Card:
 
 
 def contact_sheet(system: "FaceSystem", path: Path) -> None:
-    """Write a PNG with a row a person: name, number of faces, the best of them."""
-    from PIL import Image, ImageDraw, ImageFont
+    """Write a PNG with a row a person: name, number of faces, the best of them.
+
+    A name that no font here can write is told by the person's number.
+    """
+    from PIL import Image, ImageDraw
 
     people = [row for row in system.gallery.people() if row.faces][:PEOPLE]
     label, gap = 190, 6
     step = THUMBNAIL_PX + gap
     sheet = Image.new("RGB", (label + FACES_A_ROW * step + gap, max(1, len(people)) * step + gap), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=15)
+    fonts = _fonts(15)
     if not people:
-        draw.text((gap, gap), "No faces yet", "black", font)
+        draw.text((gap, gap), "No faces yet", "black", fonts[0])
     for row, person in enumerate(people):
         top = gap + row * step
-        name = f"person {person.id}" if person.name is None else printable(person.name)
+        name, font = _drawable(person.name or "", fonts) or (f"person {person.id}", fonts[0])
         draw.text((gap, top + 28), _shortened(name, label - 2 * gap, font), "black", font)
-        draw.text((gap, top + 50), f"{person.faces} faces", "gray", font)
+        draw.text((gap, top + 50), f"{person.faces} {'face' if person.faces == 1 else 'faces'}", "gray", fonts[0])
         for column, face in enumerate(_best(system, person.id)[:FACES_A_ROW]):
             picture = Image.open(io.BytesIO(system.gallery.thumbnail(face.id)))
             picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
@@ -161,6 +167,33 @@ def _caption(face: "FaceRow") -> str:
 
 def _data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+
+
+def _fonts(size_px: int) -> list["ImageFont.FreeTypeFont | ImageFont.ImageFont"]:
+    """Pillow's own, which writes little more than English, then those of FONTS that are installed."""
+    from PIL import ImageFont
+
+    fonts = [ImageFont.load_default(size_px)]
+    for name in FONTS:
+        with contextlib.suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size_px))
+    return fonts
+
+
+def _drawable(
+    text: str, fonts: Sequence["ImageFont.FreeTypeFont | ImageFont.ImageFont"]
+) -> tuple[str, "ImageFont.FreeTypeFont | ImageFont.ImageFont"] | None:
+    """Non-empty text as it can be drawn, with the first font that has all its characters."""
+
+    def drawn(char: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont") -> bytes:
+        return bytes(font.getmask(char))
+
+    text = text[:100]
+    for font in fonts if text else ():
+        missing = drawn("\U0010fffd", font)
+        if all(drawn(char, font) != missing for char in set(text)):
+            return text, font
+    return None
 
 
 def _shortened(text: str, width_px: int, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont") -> str:
