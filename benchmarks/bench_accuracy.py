@@ -1,8 +1,8 @@
 """Accuracy of both packs by the field's protocols, with what the calibration claims checked on people it never saw.
 
 Faces are found, aligned and embedded exactly as the system does it; of several in a photo the one nearest to the middle
-counts. Networks run in bfloat16, the default, which a CPU without it takes as float32. A photo without a face counts against us: its pairs get the lowest similarity. Embeddings are kept in build/ and
-made again when the code or the models have changed (delete the file).
+counts. A photo without a face counts against us: its pairs get the lowest similarity. Networks run in bfloat16, the
+default, where the CPU has it. Embeddings are kept in build/, for a run that was cut to go on: `make clean` first.
 """
 
 import csv
