@@ -171,7 +171,7 @@ def _identify(
                         "false_match_rate": one.false_match_rate,
                     }
                 )
-                box = " ".join(f"{value:.0f}" for value in one.face.detection.box_xyxy_px)
+                box = " ".join(str(round(float(value))) for value in one.face.detection.box_xyxy_px)
                 name = "unknown" if one.person is None else printable(one.person)
                 table.add_row(printable(photo), box, name, percent(one.probability), rate(one.false_match_rate))
             if not found:
