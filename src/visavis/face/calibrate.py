@@ -54,7 +54,8 @@ def calibrate(
         measured_on: one sentence on the photos and what was left out of them.
 
     Raises:
-        InputError: too few pairs of different people or of the same person to tell a rate of 1 in 1000.
+        InputError: too few pairs of different people or of the same person to tell a rate of 1 in 1000, or
+            embeddings that tell nobody apart.
     """
     expect("embeddings", embeddings, "float", None, None)
     expect("people", people, "int64", len(embeddings))
@@ -67,10 +68,13 @@ def calibrate(
     edges = np.linspace(-1, 1, _BINS + 1)
     at_or_above = np.cumsum(different[::-1])[::-1]
     rates = at_or_above / different.sum()
-    levels = 10.0 ** -np.arange(0, 9, 0.25)
+    levels = np.append([0.99, 0.9], 10.0 ** -np.arange(0, 9, 0.25))
     levels = levels[levels * different.sum() >= _LEAST_PAIRS]
     # The first edge at or past which the rate is no higher than the level; rates fall along the edges.
     index = np.unique(np.searchsorted(-rates, -levels))
+    index = index[index < _BINS]  # what more pairs reach than that, reach all similarities
+    if len(index) < 3:
+        raise InputError("embeddings: expected different people to differ, got hardly more than one similarity")
     slope, intercept = _balanced_logistic((edges[:-1] + edges[1:]) / 2, same, different)
     chosen = np.ones(len(people), bool) if cluster_on is None else cluster_on
     return Calibration(
@@ -78,7 +82,7 @@ def calibrate(
         np.log10(rates[index]),
         slope,
         intercept,
-        _best_cluster_similarity(embeddings[chosen], people[chosen], edges[:-1], rates),
+        _best_cluster_similarity(embeddings[chosen], people[chosen], edges, rates),
         quality,
         measured_on,
     )
@@ -100,9 +104,14 @@ def fit_quality(
         people: int64 [N].
         measures: float64 [N, M].
         reference: bool [N], the good frontal photos.
+
+    Raises:
+        InputError: no two people among the reference faces, or no face to compare with one of its own person.
     """
     expect("measures", measures, "float", len(embeddings), len(MEASURES))
     _, different = _histograms(embeddings[reference], people[reference])
+    if not different.any():
+        raise InputError("reference: expected photos of two people or more, got fewer")
     rates = np.cumsum(different[::-1])[::-1] / different.sum()
     threshold = np.linspace(-1, 1, _BINS + 1)[np.searchsorted(-rates, -_QUALITY_RATE)]
     goal = np.full(len(people), np.nan)
@@ -114,6 +123,8 @@ def fit_quality(
         with np.errstate(invalid="ignore"):
             goal[mine] = (matched & other).sum(1) / other.sum(1)
     known = np.isfinite(goal)
+    if not known.any():
+        raise InputError("reference: expected another photo of the person for one face at least, got none")
     measures, goal = measures[known], goal[known]
     mean, deviation = measures.mean(0), measures.std(0) + 1e-9
     standard = np.clip((measures - mean) / deviation, -4, 4)

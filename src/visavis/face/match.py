@@ -104,9 +104,16 @@ class Calibration:
             arrays = {
                 name: np.array(quality[name], np.float64) for name in ("mean", "deviation", "weights", "curvature")
             }
+            if any(array.shape != (len(MEASURES),) for array in arrays.values()):
+                raise ModelError(
+                    f"calibration: expected {len(MEASURES)} numbers of each kind for the quality, got others"
+                )
+            xs, ys = (np.array(values[name], np.float64) for name in ("similarity", "log10_false_match_rate"))
+            if not (len(xs) == len(ys) > 2 and (np.diff(xs) > 0).all() and (np.diff(ys) <= 0).all()):  # NaN too
+                raise ModelError("calibration: expected similarities that rise with rates that fall, got others")
             return cls(
-                np.array(values["similarity"], np.float64),
-                np.array(values["log10_false_match_rate"], np.float64),
+                xs,
+                ys,
                 float(values["slope"]),
                 float(values["intercept"]),
                 float(values["cluster_similarity"]),
