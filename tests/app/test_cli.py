@@ -186,11 +186,11 @@ def test_doctor_is_content_when_all_is_here(monkeypatch, capsys):
 
 
 def test_doctor_looks_deeper_than_pip(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "usearch", None)  # installed, but importing it fails
+    monkeypatch.setitem(sys.modules, "numkong", None)  # installed, but importing it fails
     code, report = doctor(capsys)
     assert code == 1
-    broken = next(found for found in report["problems"] if found["problem"].startswith("usearch "))
-    assert broken["problem"].startswith("usearch cannot be imported: ")
+    broken = next(found for found in report["problems"] if found["problem"].startswith("numkong "))
+    assert broken["problem"].startswith("numkong cannot be imported: ")
     assert broken["cure"] == 'pip install "visavis[face]"'
 
 
