@@ -67,15 +67,16 @@ class Analyzer:
         thumbnails: bool = True,
     ) -> list[list[AnalyzedFace]]:
         """The faces of each photo, the surest first; options as `Detector`, sizes in pixels of the upright photo."""
+        detections = self.detector(
+            [photo.pixels for photo in photos],
+            min_score=min_score,
+            min_size_px=[min_size_px * photo.scale for photo in photos],
+            long_side_px=long_side_px,
+            tiles=tiles,
+        )
         faces = []
-        for index, photo in enumerate(photos):
-            for detection in self.detector(
-                [photo.pixels],
-                min_score=min_score,
-                min_size_px=min_size_px * photo.scale,
-                long_side_px=long_side_px,
-                tiles=tiles,
-            )[0]:
+        for index, (photo, found) in enumerate(zip(photos, detections, strict=True)):
+            for detection in found:
                 try:
                     faces.append((index, detection, self.embedder.align(photo.pixels, detection.landmarks_xy_px)))
                 except LandmarkError:  # landmarks on one spot: whatever was detected, it is no face

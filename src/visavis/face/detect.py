@@ -18,9 +18,11 @@ __all__ = ["Detector", "resize", "suppress"]
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
 _Candidates = tuple[Values, Values, Values]  # scores [N], boxes [N, 4], landmarks [N, 5, 2]
+_Seen = tuple[int, Pixels, Values]  # which view, as the network sees it, pixels of the view per pixel of that
 
 _SMALL_PX = 192  # smaller photos are enlarged to this long side: their faces would fall below the networks' reach
 _TILE_OVERLAP_PX = 128
+_BATCH, _BATCH_AREA = 4, 512 * 512  # beyond this canvas a batch is no quicker
 
 
 class Detector:
@@ -41,7 +43,7 @@ class Detector:
         images: Sequence[Pixels],
         *,
         min_score: float = 0.5,
-        min_size_px: float = 16.0,
+        min_size_px: float | Sequence[float] = 16.0,
         long_side_px: int = 1024,
         tiles: bool = False,
     ) -> list[list[Detection]]:
@@ -50,8 +52,8 @@ class Detector:
         Args:
             images: uint8 [H, W, 3] RGB each.
             min_score: keep detections with at least this score, in [0, 1].
-            min_size_px: drop faces whose box is narrower or lower than this.
-            long_side_px: larger images are shrunk to this long side for detection; tiny ones are enlarged.
+            min_size_px: drop faces whose box is narrower or lower than this; one for all images, or one for each.
+            long_side_px: larger images are shrunk to at most this long side for detection; tiny ones are enlarged.
             tiles: look also at overlapping tiles of `long_side_px`, unshrunk: finds small faces in large photos, at
                 the cost of one pass a tile.
 
@@ -64,47 +66,100 @@ class Detector:
             raise InputError(f"min_score: expected a score in [0, 1], got {min_score}")
         if long_side_px < 2 * _TILE_OVERLAP_PX:
             raise InputError(f"long_side_px: expected at least {2 * _TILE_OVERLAP_PX}, got {long_side_px}")
-        results = []
         for image in images:
             expect("image", image, "uint8", None, None, 3)
-            found = [self._look(image, min_score, long_side_px, 0, 0)]
-            if len(found[0][0]) == 0:  # a face that fills the photo is found only when it is smaller
-                found.append(self._look(image, min_score, min(long_side_px, max(image.shape)) // 2, 0, 0))
-            if tiles and max(image.shape[:2]) > long_side_px:
-                for top, left in _tile_corners(image.shape[0], image.shape[1], long_side_px):
-                    tile = image[top : top + long_side_px, left : left + long_side_px]
-                    found.append(_inside(self._look(tile, min_score, long_side_px, left, top), tile, image, left, top))
-            scores, boxes, landmarks = (np.concatenate(parts) for parts in zip(*found, strict=True))
-            sides = (boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf)
-            large = np.flatnonzero(sides >= min_size_px)
-            keep = large[suppress(boxes[large], scores[large])]
-            results.append([Detection(boxes[i], landmarks[i], float(scores[i])) for i in keep])
+        found = [[whole] for whole in self._look([(image, long_side_px) for image in images], min_score)]
+        missed = [index for index, [(scores, _, _)] in enumerate(found) if len(scores) == 0]
+        # A face that fills the photo is found only when it is smaller.
+        smaller = [(images[index], min(long_side_px, max(images[index].shape)) // 2) for index in missed]
+        for index, candidates in zip(missed, self._look(smaller, min_score), strict=True):
+            found[index].append(candidates)
+        for image, parts in zip(images if tiles else (), found, strict=False):
+            parts += self._look_at_tiles(image, min_score, long_side_px)
+        sizes_px = np.broadcast_to(min_size_px, len(images))
+        return [_chosen(parts, size_px) for parts, size_px in zip(found, sizes_px, strict=True)]
+
+    def _look_at_tiles(self, image: Pixels, min_score: float, side_px: int) -> list[_Candidates]:
+        """Candidates in pixels of the image, but those that a tile's edge cuts."""
+        height, width = image.shape[:2]
+        if max(height, width) <= side_px:
+            return []
+        corners = list(_tile_corners(height, width, side_px))
+        tiles = [image[top : top + side_px, left : left + side_px] for top, left in corners]
+        looks = zip(self._look([(tile, side_px) for tile in tiles], min_score), tiles, corners, strict=True)
+        return [_inside(candidates, tile, image, left, top) for candidates, tile, (top, left) in looks]
+
+    def _look(self, views: Sequence[tuple[Pixels, int]], min_score: float) -> list[_Candidates]:
+        """Candidates in each (image, long side at most), in pixels of that image.
+
+        Views that need the same canvas take turns together, as changing its size takes a runtime time.
+        """
+        nothing = np.empty(0, np.float32), np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32)
+        results: list[_Candidates] = [nothing] * len(views)
+        canvases: dict[tuple[int, int], list[_Seen]] = {}
+        for index, (image, long_side_px) in enumerate(views):
+            if min(image.shape[:2]) > 0:
+                seen, step_xy = _fit(image, long_side_px)
+                size = _canvas_side(seen.shape[0]), _canvas_side(seen.shape[1])
+                canvases.setdefault(size, []).append((index, seen, step_xy))
+        for size, members in canvases.items():
+            for batch in _batches(members, _BATCH if size[0] * size[1] <= _BATCH_AREA else 1):
+                outputs = self._network(self._canvas([seen for _, seen, _ in batch], size))
+                for row, (index, _, step_xy) in enumerate(batch):
+                    # YuNet's file stacks the cells of a batch on the second axis.
+                    of_one = {name: v.reshape(len(batch), -1, *v.shape[2:])[row] for name, v in outputs.items()}
+                    try:
+                        scores, boxes, landmarks = self._read(of_one, size[1], min_score)
+                    except KeyError as error:
+                        names = ", ".join(outputs)
+                        raise ModelError(f"{self._name}: expected an output {error}, got {names}") from error
+                    # Networks count from the corner of the first pixel; ours are centres, hence the half pixel.
+                    results[index] = scores, boxes * np.tile(step_xy, 2) - 0.5, landmarks * step_xy - 0.5
         return results
 
-    def _look(self, image: Pixels, min_score: float, long_side_px: int, left: int, top: int) -> _Candidates:
-        """One pass of the network; candidates in pixels of the image that `image` was cut from at (left, top)."""
-        height, width = image.shape[:2]
-        if min(height, width) == 0:
-            return np.empty(0, np.float32), np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32)
-        zoom = min(max(1.0, _SMALL_PX / max(height, width)), long_side_px / max(height, width))
-        if zoom != 1.0:
-            image = resize(image, max(1, round(width * zoom)), max(1, round(height * zoom)))
-        rows, columns = image.shape[:2]
-        canvas = np.zeros((1, 3, _canvas_side(rows), _canvas_side(columns)), np.float32)
-        filled = canvas[0, :, :rows, :columns]
-        filled[...] = image.transpose(2, 0, 1)[self._channels]
-        filled -= self._mean
-        filled *= self._scale
-        outputs = self._network(canvas)
-        try:
-            scores, boxes, landmarks = self._read(outputs, canvas.shape[3], min_score)
-        except KeyError as error:
-            raise ModelError(f"{self._name}: expected an output {error}, got {', '.join(outputs)}") from error
-        # Networks count from the corner of the first pixel; ours are centres, hence the half pixel.
-        factor = np.array([width / columns, height / rows], np.float32)
-        shift = np.array([left, top], np.float32) - 0.5
-        boxes = boxes * np.tile(factor, 2) + np.tile(shift, 2)
-        return scores, boxes, landmarks * factor + shift
+    def _canvas(self, images: Sequence[Pixels], size: tuple[int, int]) -> Values:
+        """[N, 3, *size]: images as the network wants them, each at the top left of zeros."""
+        canvas = np.zeros((len(images), 3, *size), np.float32)
+        for place, image in zip(canvas, images, strict=True):
+            filled = place[:, : image.shape[0], : image.shape[1]]
+            filled[...] = image.transpose(2, 0, 1)[self._channels]
+            filled -= self._mean
+            filled *= self._scale
+        return canvas
+
+
+def _fit(image: Pixels, long_side_px: int) -> tuple[Pixels, Values]:
+    """The image as a network is to see it, and its pixels per pixel of that, [2] x and y."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    long = max(height, width)
+    zoom = min(max(1.0, _SMALL_PX / long), long_side_px / long)
+    if zoom == 1.0:
+        return image, np.ones(2, np.float32)
+    whole = -(-long // long_side_px)
+    if whole > 1 and whole <= min(height, width) and whole * zoom < 1.1:  # a little smaller, and much quicker
+        part = image[: height // whole * whole, : width // whole * whole]
+        return np.asarray(Image.fromarray(np.ascontiguousarray(part)).reduce(whole)), np.full(2, whole, np.float32)
+    columns, rows = max(1, round(width * zoom)), max(1, round(height * zoom))
+    return resize(image, columns, rows), np.array([width / columns, height / rows], np.float32)
+
+
+def _batches(members: Sequence[_Seen], most: int) -> Iterator[Sequence[_Seen]]:
+    """Full batches, then one by one: of batch sizes, too, a runtime prepares, and keeps, each it meets."""
+    full = len(members) // most * most
+    for start in range(0, full, most):
+        yield members[start : start + most]
+    for member in members[full:]:
+        yield [member]
+
+
+def _chosen(parts: Sequence[_Candidates], min_size_px: float) -> list[Detection]:
+    """One detection a face, from what several looks at a photo have found."""
+    scores, boxes, landmarks = (np.concatenate(part) for part in zip(*parts, strict=True))
+    large = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= min_size_px)
+    keep = large[suppress(boxes[large], scores[large])]
+    return [Detection(boxes[i], landmarks[i], float(scores[i])) for i in keep]
 
 
 def _canvas_side(length: int) -> int:
@@ -153,8 +208,12 @@ def _tile_corners(height: int, width: int, side: int) -> Iterator[tuple[int, int
 
 
 def _inside(found: _Candidates, tile: Pixels, image: Pixels, left: int, top: int) -> _Candidates:
-    """Drop what a tile's edge has cut: boxes that reach the edge where the image goes on."""
+    """From a tile's pixels to the image's, without what the tile's edge has cut: boxes that reach it where the image
+    goes on.
+    """
     scores, boxes, landmarks = found
+    shift = np.array([left, top, left, top], np.float32)
+    boxes, landmarks = boxes + shift, landmarks + shift[:2]
     bottom, right = top + tile.shape[0], left + tile.shape[1]
     cut = (boxes[:, 0] < left) & (left > 0) | (boxes[:, 1] < top) & (top > 0)
     cut |= (boxes[:, 2] > right - 1) & (right < image.shape[1]) | (boxes[:, 3] > bottom - 1) & (bottom < image.shape[0])
@@ -163,7 +222,7 @@ def _inside(found: _Candidates, tile: Pixels, image: Pixels, left: int, top: int
 
 def _read_centerface(outputs: dict[str, Values], _columns_px: int, min_score: float) -> _Candidates:
     """Peaks of the heat map; sizes are logarithms of cells, landmarks fractions of the box; (y, x) order throughout."""
-    heat, size_yx, offset_yx, points = (outputs[name][0] for name in ("537", "538", "539", "540"))
+    heat, size_yx, offset_yx, points = (outputs[name] for name in ("537", "538", "539", "540"))
     row, column = np.nonzero(heat[0] >= min_score)
     size = np.exp(size_yx[:, row, column][::-1].T) * 4  # [N, 2] width, height in px
     centre = np.stack([column, row], 1) + offset_yx[:, row, column][::-1].T + 0.5
@@ -177,7 +236,7 @@ def _read_yunet(outputs: dict[str, Values], columns_px: int, min_score: float) -
     """Anchor-free heads at strides 8, 16 and 32; the score is the geometric mean of class and objectness."""
     parts = []
     for stride in (8, 16, 32):
-        heads = (outputs[f"{head}_{stride}"][0] for head in ("cls", "obj", "bbox", "kps"))
+        heads = (outputs[f"{head}_{stride}"] for head in ("cls", "obj", "bbox", "kps"))
         classes, objectness, sizes, points = heads
         scores = np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objectness[:, 0], 0, 1))
         index = np.flatnonzero(scores >= min_score)
