@@ -30,7 +30,8 @@ models: $(STAMP)  ## fetch the default pack, which the demo and some pages need
 
 check: lint types test docs  ## what CI runs: lint, types, tests, docs
 
-lint: $(STAMP)  ## ruff: rules and format
+lint: $(STAMP)  ## ruff: rules and format; tables as the benchmarks wrote them
+	$(BIN)/python benchmarks/tables.py --check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
@@ -41,8 +42,9 @@ docs: $(STAMP)  ## build the pages into site/; a warning is an error
 	$(BIN)/typer visavis.app.cli.root utils docs --name visavis --output docs/cli.md
 	$(BIN)/zensical build --clean --strict
 
-bench: $(STAMP)  ## run every benchmark; results in benchmarks/results
+bench: $(STAMP)  ## run every benchmark, write results and the tables of README and docs
 	@for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python benchmarks/tables.py
 
 format: $(STAMP)  ## let ruff mend and format
 	$(BIN)/ruff check --fix

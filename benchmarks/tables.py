@@ -119,7 +119,7 @@ def _spread(quartiles: list[float]) -> str:
 
 def scale() -> str:
     """Search, clustering and memory."""
-    gallery, clustering, memory = result("gallery"), result("clustering_scale"), result("memory")
+    gallery, clustering, memory = result("gallery"), result("clustering"), result("memory")
     rows = []
     for entry in gallery["galleries"]:
         if entry["vectors"] == "identities" and entry["blas_threads"] == 1:

@@ -1,6 +1,6 @@
 """Time, memory and quality of clustering 7,000 and 100,000 synthetic faces.
 
-    python benchmarks/clustering_scale.py
+    python benchmarks/bench_clustering.py
 
 A person has a direction; an embedding lies at a drawn angle from it, on a drawn side. Directions and sides come from
 a normal law with falling variances, so that strangers are as alike as an embedder of 256 numbers makes them (the
@@ -99,7 +99,7 @@ def main() -> None:
         results[f"{count} faces"] = runs
         print(json.dumps(runs, indent=2))
     payload = {"dim": DIM, "threshold": THRESHOLD, "runs, a seed each": results}
-    write_result("clustering_scale", payload, packages=("numpy", "torch", "visavis"))
+    write_result("clustering", payload, packages=("numpy", "torch", "visavis"))
 
 
 if __name__ == "__main__":

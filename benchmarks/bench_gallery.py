@@ -1,7 +1,7 @@
 """Gallery: insertion, exact search beside a numpy matrix product, memory and cold start.
 
-    python benchmarks/gallery.py                # 100,000 and 1,000,000 faces x 256; several minutes, about 5 GB of disk
-    python benchmarks/gallery.py 20000          # other sizes
+    python benchmarks/bench_gallery.py                # 100,000 and 1,000,000 faces x 256; several minutes, about 5 GB of disk
+    python benchmarks/bench_gallery.py 20000          # other sizes
 
 Each size runs in a process of its own, for an honest memory figure; so does each cold start. Both sides of every
 comparison run in turn in one process with the same number of BLAS threads; numpy gets the matrix in memory and
