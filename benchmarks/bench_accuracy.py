@@ -1,7 +1,7 @@
 """Accuracy of both packs by the field's protocols, with what the calibration claims checked on people it never saw.
 
 Faces are found, aligned and embedded exactly as the system does it; of several in a photo the one nearest to the middle
-counts. A photo without a face counts against us: its pairs get the lowest similarity. Networks run in bfloat16, the
+counts. A photo without a face counts against us: its pairs get the lowest similarity. Embedders run in bfloat16, the
 default, where the CPU has it. Embeddings are kept in build/, for a run that was cut to go on: `make clean` first.
 """
 
@@ -238,6 +238,9 @@ def _percent(share: float) -> float:
 
 def main() -> None:
     """Measure the packs named on the command line, or both."""
+    if not DATA.exists():
+        print(f"not measured: needs the data sets in {DATA}")
+        return
     results: dict[str, Any] = {}
     for pack in sys.argv[1:] or ["fast", "default"]:
         calibration = calibration_of(load_pack(pack))

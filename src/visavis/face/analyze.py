@@ -51,7 +51,8 @@ class Analyzer:
         self.pack = pack
         self.calibration = calibration or calibration_of(pack)
         path = pull(pack.detector, accept_licence=accept_licence)
-        network = Network(path, path.name, fixed_size=False, threads=threads, precision=precision)
+        # In float32: a fifth of a percent on profiles hangs on how exact the landmarks are, and little time.
+        network = Network(path, path.name, fixed_size=False, threads=threads)
         self.detector = Detector(network, pack.detector)
         path = pull(pack.embedder, accept_licence=accept_licence)
         self.embedder = Embedder(pack.embedder, path, threads=threads, precision=precision)
@@ -120,7 +121,7 @@ def _thumbnail(image: NDArray[np.uint8], detection: Detection) -> bytes:
     import simplejpeg
 
     left, top, right, bottom = (float(v) for v in detection.box_xyxy_px)
-    half = 0.75 * max(right - left, bottom - top)
+    half = 0.75 * max(right - left, bottom - top, 2.0)
     x, y = (left + right) / 2, (top + bottom) / 2
     height, width = image.shape[:2]
     # At least a row and a column of the photo, even when the box lies beside it.

@@ -134,7 +134,7 @@ class FaceSystem:
                 for a new one.
             create: False: refuse to make a gallery.
             options: how photos are looked at.
-            precision: of the networks. bfloat16 is used where the CPU has it; it costs nothing that can be measured in
+            precision: of the embedder. bfloat16 is used where the CPU has it; it costs nothing that can be measured in
                 accuracy, see the benchmarks, and embeddings of both may stand in one gallery.
             accept_licence: take weights that are for research only.
 
