@@ -25,28 +25,36 @@ def noise(height, width, seed=0):
 
 
 class Recorded:
-    """A network of random outputs, that keeps what it was fed."""
+    """A network whose outputs are drawn at random, anew for each image; it keeps what it was fed.
+
+    YuNet's file strings the cells of a batch together on axis 1.
+    """
 
     def __init__(self, outputs):
         self.outputs, self.canvases = outputs, []
 
     def __call__(self, canvas):
         self.canvases.append(canvas.copy())
-        return self.outputs(canvas, np.random.default_rng(1))
+        return stacked([self.outputs(one[None]) for one in canvas], axis=1 if self.outputs is random_yunet else 0)
 
 
-def random_centerface(canvas, random):
+def stacked(outputs, axis=0):
+    return {name: np.concatenate([of_one[name] for of_one in outputs], axis) for name in outputs[0]}
+
+
+def random_centerface(canvas):
+    random = np.random.default_rng(int(canvas.sum()))
     rows, columns = canvas.shape[2] // 4, canvas.shape[3] // 4
     return {
         "537": random.uniform(0, 1, (1, 1, rows, columns)).astype(np.float32) ** 6,
-        "538": random.normal(1.5, 0.5, (1, 2, rows, columns)).astype(np.float32),
+        "538": random.normal(1.9, 0.5, (1, 2, rows, columns)).astype(np.float32),
         "539": random.uniform(-0.5, 0.5, (1, 2, rows, columns)).astype(np.float32),
         "540": random.uniform(0, 1, (1, 10, rows, columns)).astype(np.float32),
     }
 
 
-def random_yunet(canvas, random):
-    outputs = {}
+def random_yunet(canvas):
+    random, outputs = np.random.default_rng(int(canvas.sum())), {}
     for stride in (8, 16, 32):
         cells = (canvas.shape[2] // stride) * (canvas.shape[3] // stride)
         outputs[f"cls_{stride}"] = random.uniform(-0.1, 1.1, (1, cells, 1)).astype(np.float32)
@@ -124,7 +132,7 @@ def test_outputs_are_read_as_published(spec, outputs, by_hand, size, min_score):
     network = Recorded(outputs)
     (found,) = Detector(network, spec)([noise(*size)], min_score=min_score, min_size_px=12.0)
     (canvas,) = network.canvases
-    expected = list(by_hand(outputs(canvas, np.random.default_rng(1)), canvas.shape, min_score))
+    expected = list(by_hand(outputs(canvas), canvas.shape, min_score))
     expected = [e for e in expected if min(e[1][2] - e[1][0], e[1][3] - e[1][1]) >= 12.0]
     scores, boxes, points = map(np.array, zip(*expected, strict=True))
     kept = kept_by_enumeration(boxes, scores)
@@ -180,6 +188,8 @@ def test_tiles_cover_every_pixel_and_overlap(height, width, side):
 
 def spots(canvas):
     """A network that sees each white rectangle of at least 8 px, with nothing learned: CenterFace's outputs."""
+    if len(canvas) > 1:
+        return stacked([spots(one[None]) for one in canvas])
     rows, columns = canvas.shape[2] // 4, canvas.shape[3] // 4
     heat = np.zeros((1, 1, rows, columns), np.float32)
     size, offset = np.zeros((2, 1, 2, rows, columns), np.float32)
@@ -256,20 +266,35 @@ def test_smaller_than_the_least_size_is_dropped():
     assert [len(detector([image], min_size_px=size)[0]) for size in (19, 21, 29, 31)] == [2, 1, 1, 0]
 
 
+def test_each_image_may_have_its_own_least_size():
+    images = [with_rectangles(400, 400, (10, 10, 40, 60))] * 3
+    found = Detector(spots, CENTERFACE)(images, min_size_px=[29.0, 31.0, 29.0])
+    assert [len(faces) for faces in found] == [1, 0, 1]
+
+
 def test_low_scores_are_dropped():
     detector = Detector(spots, CENTERFACE)
     image = with_rectangles(400, 400, (10, 10, 40, 60))
     assert [len(detector([image], min_score=score)[0]) for score in (0.93, 0.945, 1.0)] == [1, 0, 0]
 
 
-def test_unequal_images_in_one_call_equal_one_by_one():
-    images = [noise(*size, seed) for seed, size in enumerate([(300, 200), (64, 64), (1, 1), (1500, 1100)])]
-    detector = Detector(Recorded(random_yunet), YUNET)
-    for together, (alone,) in zip(detector(images), (detector([image]) for image in images), strict=True):
-        assert len(together) == len(alone)
-        for first, second in zip(together, alone, strict=True):
+@pytest.mark.parametrize(("spec", "outputs"), [(CENTERFACE, random_centerface), (YUNET, random_yunet)])
+@pytest.mark.parametrize("tiles", [False, True])
+def test_many_images_in_one_call_equal_one_by_one(spec, outputs, tiles):
+    sizes = [(300, 200), (64, 64), (0, 7), (310, 190), (1, 1), (900, 700), *[(200, 240)] * 9, (300, 200)]
+    images = [noise(*size, seed) for seed, size in enumerate(sizes)]
+    network = Recorded(outputs)
+    detector = Detector(network, spec)
+    options = {"min_score": 0.9, "tiles": tiles, "long_side_px": 512, "min_size_px": 1.0}
+    together = detector(images, **options)
+    assert {len(canvas) for canvas in network.canvases} == {1, 4}
+    assert sum(map(len, together)) > 50
+    for many, (alone,) in zip(together, (detector([image], **options) for image in images), strict=True):
+        assert len(many) == len(alone)
+        for first, second in zip(many, alone, strict=True):
             assert first.score == second.score
             assert (first.box_xyxy_px == second.box_xyxy_px).all()
+            assert (first.landmarks_xy_px == second.landmarks_xy_px).all()
 
 
 @pytest.mark.parametrize("tiles", [False, True])
@@ -336,6 +361,21 @@ def test_a_face_s_box_and_points_move_with_it(detector, portrait):
         np.testing.assert_allclose(found.landmarks_xy_px, reference.landmarks_xy_px + moved, atol=0.08 * extent)
 
 
+def test_photos_of_one_size_together_equal_one_by_one(detector, portrait):
+    """Nine: two batches of four, and one alone."""
+    images = [pasted(portrait, 300, 300, 100 + 10 * shift, (5 * shift, 3 * shift)) for shift in range(9)]
+    for (together,), image in zip(detector(images), images, strict=True):
+        ((alone,),) = detector([image])
+        np.testing.assert_allclose(together.box_xyxy_px, alone.box_xyxy_px, atol=0.01)
+        np.testing.assert_allclose(together.landmarks_xy_px, alone.landmarks_xy_px, atol=0.01)
+        assert together.score == pytest.approx(alone.score, abs=1e-4)
+
+
+def test_a_least_size_for_each_photo():
+    image, detector = with_rectangles(400, 400, (10, 10, 40, 60)), Detector(spots, CENTERFACE)
+    assert [len(found) for found in detector([image] * 3, min_size_px=[29, 31, 30])] == [1, 0, 1]
+
+
 @pytest.mark.parametrize("scale", [0.25, 0.6, 1.7, 5.0])
 def test_a_face_s_box_and_points_scale_with_it(detector, portrait, scale):
     ((reference,),) = detector([pasted(portrait, 512, 512, 256, (128, 96))])
@@ -345,6 +385,15 @@ def test_a_face_s_box_and_points_scale_with_it(detector, portrait, scale):
     back = (found.landmarks_xy_px + 0.5) / (round(512 * scale) / 512) - 0.5
     np.testing.assert_allclose(back, reference.landmarks_xy_px, atol=0.08 * extent)
     assert np.abs((back - reference.landmarks_xy_px).mean(0)).max() < 0.04 * extent
+
+
+def test_faces_found_together_are_those_found_alone(detector, portrait):
+    images = [pasted(portrait, 400, 300, side, (64, 32)) for side in range(90, 180, 10)]
+    for (together,), image in zip(detector(images), images, strict=True):
+        ((alone,),) = detector([image])
+        np.testing.assert_allclose(together.box_xyxy_px, alone.box_xyxy_px, atol=0.05)
+        np.testing.assert_allclose(together.landmarks_xy_px, alone.landmarks_xy_px, atol=0.05)
+        assert together.score == pytest.approx(alone.score, abs=1e-3)
 
 
 def test_mirrored_faces_keep_left_on_the_left(detector, portrait):
