@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import ROOT, write_result
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 from protocols import DATA, cfp_photos
 
 from visavis.errors import ModelError
@@ -61,13 +61,12 @@ def photos_web(folder: Path, _count: int) -> None:
 
 
 def photos_12mp(folder: Path, count: int) -> None:
-    """Photos of deepface's tests, enlarged to 12 megapixels."""
+    """Photos of deepface's tests, cut and enlarged to what most phones take."""
     paths = sorted((DATA / "deepface_tests").glob("*.jpg"))
     for path in paths[:: len(paths) // count][:count]:
         with Image.open(path) as photo:
-            zoom = (12e6 / (photo.width * photo.height)) ** 0.5
-            size = round(photo.width * zoom), round(photo.height * zoom)
-            photo.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(folder / path.name, quality=90)
+            size = (4032, 3024) if photo.width > photo.height else (3024, 4032)
+            ImageOps.fit(photo.convert("RGB"), size, Image.Resampling.BICUBIC).save(folder / path.name, quality=90)
 
 
 # name: (maker, photos at most, photos a round)
