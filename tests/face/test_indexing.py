@@ -75,6 +75,17 @@ def test_a_moved_a_renamed_and_a_copied_photo_keep_their_faces(system, photos):
     expect(system.index(photos), unchanged=4)
 
 
+def test_a_copy_of_what_this_run_has_stored_is_not_analysed(system, photos, monkeypatch):
+    for number in range(9):
+        photo(photos / f"{number}.png", 0)
+    shutil.copy(photos / "0.png", photos / "copy.png")
+    seen = []
+    read = type(system.options).read
+    monkeypatch.setattr(type(system.options), "read", lambda self, path: seen.append(path) or read(self, path))
+    expect(system.index(photos), added=9, known=1, faces=9)
+    assert photos / "copy.png" not in seen
+
+
 def test_of_two_copies_the_last_one_holds_the_photo(system, photos):
     photo(photos / "a.png", 0)
     shutil.copy(photos / "a.png", photos / "b.png")
@@ -174,6 +185,15 @@ def test_a_root_has_one_spelling(system, photos, monkeypatch):
     expect(system.index(photos), unchanged=1)
     [row] = system.gallery.files()
     assert row.path == photos / "a.png"
+
+
+def test_a_name_may_begin_as_the_home_folder_does(system, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    photo(photos / "~$draft.png", 0)
+    expect(system.index("~$draft.png"), added=1, faces=1)
+    monkeypatch.setenv("HOME", str(photos))
+    expect(system.index("~"), unchanged=1)
+    assert len(system.identify("~$draft.png")) == 1
 
 
 def test_links_are_followed_once(system, photos, tmp_path):

@@ -67,6 +67,17 @@ def test_an_unknown_pack_and_a_file_in_the_way(tmp_path, squares):
         FaceSystem.open(tmp_path / "file", pack=squares)
 
 
+def test_a_gallery_stays_where_it_was_opened(squares, tmp_path, photos, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo(photos / "a.png", 0)
+    with FaceSystem.open("g.visavis", pack=squares) as system:
+        monkeypatch.chdir(photos)
+        system.index(".")
+        assert len(system.search("a.png")) == 1
+    assert [path.name for path in photos.iterdir()] == ["a.png"]
+    assert (tmp_path / "g.visavis" / "search").is_dir()
+
+
 # Enrolling
 
 

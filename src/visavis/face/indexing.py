@@ -123,8 +123,12 @@ def index(
 
 
 def absolute(path: str | Path) -> Path:
-    """The one way to write a path: ``..`` would name a file in as many ways as there are places to stand."""
-    path = Path(path).expanduser().absolute()
+    """The one way to write a path: ``..`` would name a file in as many ways as there are places to stand.
+
+    ``~`` is the home folder; names that only begin with it, as some editors' do, are names.
+    """
+    path = Path(path)
+    path = (path.expanduser() if path.parts[:1] == ("~",) else path).absolute()
     return path.resolve() if ".." in path.parts else path
 
 

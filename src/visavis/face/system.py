@@ -142,11 +142,11 @@ class FaceSystem:
             GalleryError: the gallery is of another model, or cannot be opened.
             ModelError: no such pack, or its models cannot be had.
         """
-        folder = Path(folder).expanduser()
+        given, folder = folder, absolute(folder)
         exists = (folder / FILE_NAME).exists()  # not the folder: a run that was killed may have left an empty one
         if not exists and not create:
             found = "a folder without one" if folder.is_dir() else "no such folder"
-            raise GalleryError(f"{folder}: expected a gallery, got {found}")
+            raise GalleryError(f"{given}: expected a gallery, got {found}")
         chosen = _pack_of(folder) if pack is None and exists else load_pack(pack or "default")
         calibration = calibration_of(chosen)
         for spec in (chosen.detector, chosen.embedder) if not exists else ():

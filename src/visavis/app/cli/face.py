@@ -512,13 +512,14 @@ def _system(
 def _gallery(gallery: Path | None) -> "Gallery":
     """For what needs no models: they need not be here, nor does the TOML that names them."""
     from visavis.face.gallery import Gallery
+    from visavis.face.indexing import absolute
 
-    return Gallery.open(_folder(gallery))
+    return Gallery.open(absolute(_folder(gallery)))
 
 
 def _folder(gallery: Path | None) -> Path:
     if gallery is not None:
-        return gallery.expanduser()
+        return gallery
     from platformdirs import user_data_path
 
     return user_data_path("visavis") / "faces.visavis"
