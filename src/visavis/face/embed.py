@@ -60,9 +60,11 @@ class Embedder:
             LandmarkError: a crop has no features at all.
         """
         expect("crops", crops, "uint8", None, self._height, self._width, 3)
-        features = self._features(crops)
         if flip:
-            features = (features + self._features(crops[:, :, ::-1])) / np.float32(2)
+            both = self._features(np.concatenate([crops, crops[:, :, ::-1]]))
+            features = (both[: len(crops)] + both[len(crops) :]) / np.float32(2)
+        else:
+            features = self._features(crops)
         norms = np.linalg.norm(features, axis=1)
         if not (norms > 0).all():  # NaN fails too
             raise LandmarkError("crops: expected faces, got a crop whose features vanish")
@@ -71,8 +73,12 @@ class Embedder:
     def _features(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         parts = [np.empty((0, self.dim), np.float32)] if len(crops) == 0 else []
         for start in range(0, len(crops), _BATCH):
-            pixels = crops[start : start + _BATCH, ..., self._channels].transpose(0, 3, 1, 2).astype(np.float32)
-            outputs = self._network(np.ascontiguousarray((pixels - self._mean) * self._scale))
+            some = crops[start : start + _BATCH].transpose(0, 3, 1, 2)
+            pixels = np.empty(some.shape, np.float32)
+            pixels[...] = some[:, self._channels]
+            pixels -= self._mean
+            pixels *= self._scale
+            outputs = self._network(pixels)
             if self._output is not None and self._output not in outputs:
                 raise ModelError(f"{self._name}: expected an output {self._output}, got {', '.join(outputs)}")
             features = next(iter(outputs.values())) if self._output is None else outputs[self._output]

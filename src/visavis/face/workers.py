@@ -35,9 +35,7 @@ class AnalysisOptions:
     min_size_px: float = 24.0  # in pixels of the photo
     long_side_px: int = 1024  # of the image the detector sees
     tiles: bool = False  # look for small faces in large photos too
-    decode_px: int = (
-        2000  # a photo is decoded no larger than this long side needs: 12 megapixels at half; with tiles, whole
-    )
+    decode_px: int = 2000  # no photo is decoded larger than this long side needs: 12 megapixels at half
 
     def read(self, path: Path) -> Decoded:
         """Decode a photo as large as these options need it; errors as `photos.read`."""
