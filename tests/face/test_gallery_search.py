@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.face.test_gallery import DIM, JPEG, MODEL, add, environment, unit
+from tests.face.small_gallery import DIM, JPEG, MODEL, add, unit
+from tests.face.test_gallery_crashes import environment
 from visavis.errors import GalleryError, InputError, TensorError
 from visavis.face.gallery import EmbedderId, Gallery, NewFace
 from visavis.face.gallery import index as implementation
