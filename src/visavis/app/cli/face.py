@@ -1,18 +1,16 @@
 """``visavis face``: the face-recognition system."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visavis.app.cli import models
+from visavis.app.cli import models, people
+from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, PackName, Rate, open_system
 from visavis.app.output import emit, percent, printable, progress, rate
 
 if TYPE_CHECKING:
-    from visavis.face.gallery import Gallery
     from visavis.face.records import Detection
-    from visavis.face.system import FaceSystem
 
 __all__ = ["app"]
 
@@ -33,41 +31,7 @@ computer; `forget` deletes what it holds of a person.
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
 app.add_typer(models.app, name="models")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-GalleryFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--gallery",
-        "-g",
-        envvar="VISAVIS_GALLERY",
-        help="The gallery's folder; when not given, faces.visavis in your data folder.",
-        show_default=False,
-    ),
-]
-PackName = Annotated[
-    str | None,
-    typer.Option(
-        "--pack",
-        envvar="VISAVIS_PACK",
-        help="Models of a new gallery: default, fast, or a TOML of your own. An existing one keeps its own.",
-        show_default=False,
-    ),
-]
-OwnPack = Annotated[
-    str | None,
-    typer.Option(
-        "--pack",
-        envvar="VISAVIS_PACK",
-        help="The TOML that the gallery was made with, where its models are of your own.",
-        show_default=False,
-    ),
-]
-Rate = Annotated[
-    float,
-    typer.Option("--false-match-rate", help="Say yes only where fewer strangers than this would come as near."),
-]
-Person = Annotated[str, typer.Argument(help="A person's name, or number as `people` shows it.")]
+app.add_typer(people.app)
 
 
 @app.command("index")
@@ -90,7 +54,7 @@ def _index(
     Only new and changed photos are looked at; moved and deleted ones are noticed. Stop it at any time: what is done
     is kept, and the next run goes on. Exits with 1 when files were skipped; each is listed with the reason.
     """
-    with _system(gallery, pack=pack, create=True, tiles=tiles, accept_licence=accept_licence) as faces:
+    with open_system(gallery, pack=pack, create=True, tiles=tiles, accept_licence=accept_licence) as faces:
         with progress("photos") as report_progress:
             done = faces.index(*folders, workers=workers, prune=prune, progress=report_progress)
         people = sum(row.faces > 0 for row in faces.gallery.people())
@@ -131,7 +95,7 @@ def _enroll(
 
     Their faces stay in the gallery, also when the photos go.
     """
-    with _system(gallery, pack=pack, create=True) as faces:
+    with open_system(gallery, pack=pack, create=True) as faces:
         person = faces.enroll(name, list(photos))
         count = len(faces.gallery.faces(person=person))
     value = {"person": person, "name": name, "faces": count}
@@ -154,7 +118,7 @@ def _identify(
 
     table = Table("photo", "box", "person", "probability", "strangers as near", box=None)
     values = []
-    with _system(gallery, pack=pack) as faces, progress("photos") as report_progress:
+    with open_system(gallery, pack=pack) as faces, progress("photos") as report_progress:
         for done, photo in enumerate(photos):
             found = faces.identify(photo, false_match_rate=false_match_rate)
             report_progress(done + 1, len(photos))
@@ -224,7 +188,7 @@ def _search(
     """List the faces most like the one in a photo."""
     from rich.table import Table
 
-    with _system(gallery, pack=pack) as faces:
+    with open_system(gallery, pack=pack) as faces:
         hits = faces.search(photo, k=k)
     table = Table("face", "photo", "person", "probability", "strangers as near", box=None)
     values = []
@@ -260,144 +224,10 @@ def _cluster(
     json: Json = False,
 ) -> None:
     """Sort the faces into people. `index` does this by itself."""
-    with _system(gallery, pack=pack) as faces:
+    with open_system(gallery, pack=pack) as faces:
         report = faces.cluster(fresh=fresh)
     value = {"people": report.people, "new": report.new, "placed": report.placed, "alone": report.alone}
     text = f"{report.people} people, {report.new} of them new; {report.placed} faces placed, {report.alone} alone."
-    emit(value, as_json=json, text=text)
-
-
-@app.command("people")
-def _people(
-    person: Annotated[
-        str | None, typer.Argument(help="Name or number of one person, to list the faces of.", show_default=False)
-    ] = None,
-    gallery: GalleryFolder = None,
-    json: Json = False,
-) -> None:
-    """List the people, or one person's faces.
-
-    Faces come with their numbers, the best first. `report` shows all of them as pictures.
-    """
-    from rich.table import Table
-
-    with _gallery(gallery) as held:
-        if person is None:
-            people = held.people()
-            table = Table("person", "name", "faces", box=None)
-            for row in people:
-                table.add_row(str(row.id), "-" if row.name is None else printable(row.name), str(row.faces))
-            values: list[dict[str, Any]] = [{"person": row.id, "name": row.name, "faces": row.faces} for row in people]
-        else:
-            rows = sorted(held.faces(person=_person(held, person)), key=lambda row: -row.quality)
-            table = Table("face", "photo", "quality", "said by", box=None)
-            for face in rows:
-                path = "(gone)" if face.path is None else printable(face.path)
-                table.add_row(str(face.id), path, f"{face.quality:.2f}", "you" if face.pinned else "visavis")
-            values = [
-                {"face": face.id, "photo": face.path, "quality": face.quality, "pinned": face.pinned} for face in rows
-            ]
-    emit(values, as_json=json, text=table)
-
-
-@app.command("name")
-def _name(
-    person: Person,
-    name: Annotated[str, typer.Argument(help="The name to give.")],
-    gallery: GalleryFolder = None,
-    json: Json = False,
-) -> None:
-    """Give a person a name, and so confirm the faces sorted to it."""
-    with _gallery(gallery) as held:
-        number = _person(held, person)
-        held.name(number, name)
-    emit({"person": number, "name": name}, as_json=json, text=f"Person {number} is {printable(name)}.")
-
-
-@app.command("merge")
-def _merge(
-    into: Person,
-    others: Annotated[list[str], typer.Argument(help="Names or numbers of who is the same person.")],
-    gallery: GalleryFolder = None,
-    json: Json = False,
-) -> None:
-    """Make one person of several.
-
-    Sorting never undoes it.
-    """
-    with _gallery(gallery) as held:
-        number = _person(held, into)
-        held.merge(number, [_person(held, other) for other in others])
-        count = len(held.faces(person=number))
-    emit({"person": number, "faces": count}, as_json=json, text=f"Person {number} has {count} faces now.")
-
-
-@app.command("split")
-def _split(
-    faces: Annotated[list[int], typer.Argument(help="Numbers of faces, as `people PERSON` shows them.")],
-    gallery: GalleryFolder = None,
-    json: Json = False,
-) -> None:
-    """Make another person of some of a person's faces.
-
-    Sorting never undoes it.
-    """
-    with _gallery(gallery) as held:
-        number = held.split(faces)
-        count = len(held.faces(person=number))
-    emit({"person": number, "faces": count}, as_json=json, text=f"They are person {number} now.")
-
-
-@app.command("forget")
-def _forget(
-    person: Person,
-    gallery: GalleryFolder = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    json: Json = False,
-) -> None:
-    """Delete all that is held of a person.
-
-    That is faces, embeddings, pictures and name. The photos on disk are not touched, and indexing them again does not
-    bring the faces back.
-    """
-    with _gallery(gallery) as held:
-        number = _person(held, person)
-        if not yes:
-            if not sys.stdin.isatty():
-                raise typer.BadParameter("not asked for in a terminal: add --yes", param_hint="forget")
-            typer.confirm(f"Delete all that is held of person {number}?", abort=True, err=True)
-        count = held.forget(number)
-    emit({"person": number, "faces": count}, as_json=json, text=f"Deleted person {number} with {count} faces.")
-
-
-@app.command("export")
-def _export(
-    file: Annotated[Path, typer.Argument(help="The file to write.")], gallery: GalleryFolder = None, json: Json = False
-) -> None:
-    """Write the whole gallery to one file."""
-    with _gallery(gallery) as held:
-        held.export_to(file)
-        counts = held.counts()
-    value = {"file": file, "photos": counts.photos, "faces": counts.faces, "bytes": file.stat().st_size}
-    text = f"{printable(file)}: {counts.photos} photos with {counts.faces} faces"
-    emit(value, as_json=json, text=text)
-
-
-@app.command("import")
-def _import(
-    file: Annotated[Path, typer.Argument(help="A file that `export` wrote.")],
-    gallery: GalleryFolder = None,
-    pack: PackName = None,
-    json: Json = False,
-) -> None:
-    """Take in an exported gallery.
-
-    All of it, or nothing. Photos already known are left as they are.
-    """
-    with _system(gallery, pack=pack, create=True) as faces:
-        done = faces.gallery.import_from(file)
-    value = {"photos": done.photos, "faces": done.faces, "people": done.people}
-    text = f"Took in {done.photos} photos with {done.faces} faces."
     emit(value, as_json=json, text=text)
 
 
@@ -438,7 +268,7 @@ def _report(
     """Show the people with their faces, as page or picture."""
     from visavis.app.report import contact_sheet, write_report
 
-    with _system(gallery, pack=pack) as faces:
+    with open_system(gallery, pack=pack) as faces:
         if file.suffix.lower() == ".png":
             contact_sheet(faces, file)
         else:
@@ -491,52 +321,6 @@ def _demo(
         "asked": [answer.path for answer in done.answers],
     }
     emit(value, as_json=json, text="\n".join(text))
-
-
-def _system(
-    gallery: Path | None,
-    *,
-    pack: str | None = None,
-    create: bool = False,
-    tiles: bool = False,
-    accept_licence: bool = False,
-) -> "FaceSystem":
-    from visavis.face.system import FaceSystem
-    from visavis.face.workers import AnalysisOptions
-
-    return FaceSystem.open(
-        _folder(gallery), pack=pack, create=create, options=AnalysisOptions(tiles=tiles), accept_licence=accept_licence
-    )
-
-
-def _gallery(gallery: Path | None) -> "Gallery":
-    """For what needs no models: they need not be here, nor does the TOML that names them."""
-    from visavis.face.gallery import Gallery
-    from visavis.face.indexing import absolute
-
-    return Gallery.open(absolute(_folder(gallery)))
-
-
-def _folder(gallery: Path | None) -> Path:
-    if gallery is not None:
-        return gallery
-    from platformdirs import user_data_path
-
-    return user_data_path("visavis") / "faces.visavis"
-
-
-def _person(gallery: "Gallery", name_or_number: str) -> int:
-    """A name goes before a number: somebody may be called 7."""
-    from visavis.errors import GalleryError
-
-    number = gallery.find_person(name_or_number)
-    if number is None and name_or_number.isdecimal():
-        number = int(name_or_number)
-    if number is None or number not in {row.id for row in gallery.people()}:
-        raise GalleryError(
-            f"person: expected a name or number that `visavis face people` shows, got {name_or_number!r}"
-        )
-    return number
 
 
 def _detection(detection: "Detection") -> dict[str, Any]:
