@@ -318,6 +318,30 @@ def test_what_the_user_said_outlives_sorting(system, photos):
     assert {row.name for row in system.gallery.people()} == {"Ada", "Bob", None}
 
 
+def test_people_told_apart_stay_apart_also_without_a_name(system, photos):
+    for number in range(4):
+        photo(photos / f"{number}.png", 0)
+    system.index(photos, clusters=False)
+    for apart, people_left in ((True, 2), (False, 1)):
+        pair = [system.gallery.new_person() for _ in range(2)]
+        for place, person in enumerate(pair):
+            system.gallery.assign([1 + 2 * place, 2 + 2 * place], person, pinned=False)
+        if apart:
+            system.gallery.separate(*pair)
+        assert system.cluster().people == people_left
+
+
+def test_what_has_been_sorted_once_counts_as_sorted(system, photos):
+    for number in range(3):
+        photo(photos / f"{number}.png", 0)
+    assert not system.gallery.has_unsorted_faces()
+    system.index(photos, clusters=False)
+    assert system.gallery.has_unsorted_faces()
+    system.gallery.mark_sorted(3)
+    system.gallery.mark_sorted(1)  # by a process that began earlier
+    assert not system.gallery.has_unsorted_faces()
+
+
 def test_sorting_anew_gives_new_people_and_not_the_numbers_of_others(system, photos):
     for number in range(12):
         photo(photos / f"{number}.png", number % 4)

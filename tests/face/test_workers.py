@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 
 import numpy as np
@@ -75,30 +76,31 @@ def test_a_file_that_ends_its_process_is_named_and_costs_no_other(squares, paths
     assert children() == []
 
 
-def test_a_pool_that_broke_while_files_were_looked_for(squares, paths, tmp_path):
-    died = tmp_path / "died"
-    os.mkfifo(died)
+@pytest.fixture
+def pools(monkeypatch):
+    """Functions of a pool's number and the pool, each called when a pool is made."""
+    made, hooks = [], []
+    make = Workers._pool
 
-    class Deadly(AnalysisOptions):
-        def read(self, path):
-            if path.name == "1.png" and died.exists():
-                with died.open("wb"):
-                    os._exit(1)
-            return super().read(path)
+    def make_and_tell(self, count):
+        made.append(make(self, count))
+        for hook in hooks:
+            hook(len(made), made[-1])
+        return made[-1]
 
-    def chunks():
-        yield [File(paths[1], 1, 0)]
-        assert died.read_bytes() == b""  # comes to an end when the process does
-        died.unlink()  # the second time it goes well: nobody is blamed for good
-        yield [File(paths[2], 1, 0)]
-        yield [File(paths[3], 1, 0)]
+    monkeypatch.setattr(Workers, "_pool", make_and_tell)
+    return hooks
 
-    found = {
-        outcome.file.path.name: len(outcome.faces)
-        for done in recipe(squares, Deadly()).run(chunks())
-        for outcome in done
-    }
-    assert found == {"1.png": 1, "2.png": 2, "3.png": 3}
+
+def test_a_pool_that_breaks_before_it_is_handed_a_file(squares, paths, pools):
+    def break_the_first(number, pool):
+        if number == 1:
+            with pytest.raises(BrokenProcessPool):
+                pool.submit(os._exit, 1).result()
+
+    pools.append(break_the_first)
+    outcomes = run(recipe(squares), paths[:2], paths[2:])
+    assert outcomes == {f"{number}.png": number for number in range(5)}
 
 
 @pytest.mark.parametrize("error", [MemoryError(), LandmarkError("no pose"), RuntimeError("cannot allocate")])
@@ -143,13 +145,24 @@ def test_an_error_of_ours_reaches_the_caller(squares, paths, tmp_path):
     assert children() == []
 
 
-def test_models_that_end_the_process_are_not_blamed_on_photos(squares, paths):
-    class Harmful(AnalysisOptions):
-        def __reduce__(self):
-            return os._exit, (1,)
+@pytest.mark.parametrize("number_of_pool", [1, 2, 3])
+def test_models_that_end_the_process_are_not_blamed_on_photos(squares, paths, pools, number_of_pool):
+    """In the first pool, in the one that looks for the culprit, and in the one after that."""
 
+    class Harmful(AnalysisOptions):
+        armed = False
+
+        def __reduce__(self):
+            return (os._exit, (1,)) if self.armed else (type(self), ())
+
+        def read(self, path):
+            if path.name == "1.png":
+                os._exit(1)
+            return super().read(path)
+
+    pools.append(lambda number, _pool: setattr(Harmful, "armed", number >= number_of_pool))
     with pytest.raises(ModelError, match="pack squares: expected models that a worker process can load, but it ended"):
-        run(recipe(squares, Harmful()), paths)
+        run(recipe(squares, Harmful(), count=1), paths)
     assert children() == []
 
 
@@ -159,17 +172,25 @@ def test_nothing_runs_on_after_an_interruption(squares, tmp_path, error):
     folder.mkdir()
     for number in range(40):
         photo(folder / f"{number}.png", number % 19)
+    os.mkfifo(tmp_path / "never")
+
+    class Stuck(AnalysisOptions):
+        def read(self, path):
+            if path.name == "9.png" and (tmp_path / "never").exists():
+                (tmp_path / "never").read_bytes()
+            return super().read(path)
 
     def stop(done, _total):
         if done:
             raise error
 
-    with FaceSystem.open(tmp_path / "g", pack=squares) as system:
+    with FaceSystem.open(tmp_path / "g", pack=squares, options=Stuck()) as system:
         with pytest.raises(error) as caught:
             system.index(folder, workers=2, progress=stop)
         assert children() == []  # while the traceback, which holds all that was going on, is still there
         assert caught.tb is not None
         assert system.gallery.counts().photos == 8
+        (tmp_path / "never").unlink()
         assert system.index(folder, workers=2).added == 32
 
 
@@ -209,6 +230,15 @@ def test_workers_end_when_their_parent_is_killed(script):
     process.communicate()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert alive == []
+
+
+def test_workers_leave_ctrl_c_to_their_parent(script):
+    process, _ = start(script)
+    assert process.stdout.readline() == "8 60\n"
+    for worker in psutil.Process(process.pid).children(recursive=True):
+        worker.send_signal(signal.SIGINT)
+    out, _ = process.communicate()
+    assert out.endswith("60 60\n" + str(IndexReport(added=60, faces=60)) + "\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no process groups there")
