@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,8 @@ from PIL import Image
 
 from tests.conftest import shared
 from tests.face.fake_pack import photo
-from visavis.app.demo import SAMPLES, demo, sample_photos
+from visavis.app import demo as demo_module
+from visavis.app.demo import demo, sample_photos
 from visavis.errors import InputError, ModelError
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -63,22 +65,59 @@ def test_what_it_makes_does_not_end_among_the_photos(squares, tmp_path, photos, 
     assert not (tmp_path / "out").exists()
 
 
-def test_samples_are_fetched_once_and_checked(tmp_path, monkeypatch):
+@pytest.fixture
+def samples(tmp_path, monkeypatch):
+    """The folder of sample photos, which are three words here, and the list of what was fetched."""
     monkeypatch.setenv("VISAVIS_MODELS", str(tmp_path))
+    words = {f"{word}.jpg": (len(word), hashlib.sha256(word.encode()).hexdigest()) for word in ("one", "two", "three")}
+    monkeypatch.setattr("visavis.app.demo.SAMPLES", words)
     fetched = []
 
     def fetch(source, part, _size, _progress):
-        fetched.append(source.member)
-        part.write_bytes(b"something else")
+        fetched.append(Path(source.member).name)
+        part.write_text(Path(source.member).stem)
 
     monkeypatch.setattr("visavis.app.demo.fetch", fetch)
-    with pytest.raises(ModelError, match="biden.jpg: expected the sample photo, got other content"):
+    return tmp_path / "samples", fetched
+
+
+def test_samples_are_fetched_once(samples, tmp_path):
+    folder, fetched = samples
+    assert sample_photos() == sample_photos() == folder
+    assert fetched == ["one.jpg", "two.jpg", "three.jpg"]
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {name: name[:-4] for name in fetched}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_samples_are_checked_when_they_come_and_when_they_are_there(samples, tmp_path, monkeypatch):
+    folder, fetched = samples
+    sample_photos()
+    (folder / "two.jpg").write_text("owt")
+    sample_photos()
+    assert (folder / "two.jpg").read_text() == "two"
+    assert fetched[3:] == ["two.jpg"]
+    (folder / "one.jpg").unlink()
+    monkeypatch.setattr("visavis.app.demo.fetch", lambda _source, part, *_: part.write_text("something else"))
+    with pytest.raises(ModelError, match="one.jpg: expected the sample photo, got other content"):
         sample_photos()
-    assert list((tmp_path / "samples").iterdir()) == []
-    for name in SAMPLES:
-        (tmp_path / "samples" / name).write_bytes(b"there")
-    assert sample_photos() == tmp_path / "samples"
-    assert len(fetched) == 1
+    assert not (folder / "one.jpg").exists()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_two_runs_may_fetch_the_samples_at_once(samples, monkeypatch):
+    folder, fetched = samples
+    alone = demo_module.fetch
+
+    def fetch(source, part, size, progress):
+        part.write_text("on")  # half a photo is here when the other run comes and fetches all
+        monkeypatch.setattr(demo_module, "fetch", alone)
+        sample_photos()
+        alone(source, part, size, progress)
+
+    monkeypatch.setattr(demo_module, "fetch", fetch)
+    assert sample_photos() == folder
+    assert fetched == ["one.jpg", "two.jpg", "three.jpg", "one.jpg"]
+    assert (folder / "one.jpg").read_text() == "one"
 
 
 def test_real_models_on_real_photos(tmp_path, photos, monkeypatch):

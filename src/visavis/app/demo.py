@@ -1,6 +1,7 @@
 """The main job from end to end, on sample photos or on the user's own."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,17 +56,22 @@ def sample_photos(progress: Progress | None = None) -> Path:
     for done, (name, (size, digest)) in enumerate(SAMPLES.items()):
         if progress:
             progress(done, len(SAMPLES))
-        path = folder / name
-        if path.exists():
+        if _has_digest(folder / name, digest):
             continue
         member = f"face_recognition-1.3.0/tests/test_images/{name}"
-        part = folder / f".{name}.part"
-        fetch(PypiSource("face-recognition", "1.3.0", member, ARCHIVE_SHA256, False), part, size, lambda *_: None)
-        if hashlib.sha256(part.read_bytes()).hexdigest() != digest:
-            part.unlink()
-            raise ModelError(f"{name}: expected the sample photo, got other content")
-        part.replace(path)
+        source = PypiSource("face-recognition", "1.3.0", member, ARCHIVE_SHA256, False)
+        # In a folder of its own: another run may fetch at the same time.
+        with tempfile.TemporaryDirectory(prefix=".samples-", dir=store_folder()) as scratch:
+            part = Path(scratch) / name
+            fetch(source, part, size, lambda *_: None)
+            if not _has_digest(part, digest):
+                raise ModelError(f"{name}: expected the sample photo, got other content")
+            part.replace(folder / name)
     return folder
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
 
 
 def demo(photos: Path | None, output: Path, *, pack: str, progress: Callable[[str], Progress]) -> DemoResult:
