@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # CI runs the slow tests as well.
-MARKERS := $(if $(filter true,$(CI)),,-m "not slow")
+MARKERS = $(if $(filter true,$(CI)),,-m "not slow")
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow models check lint types docs bench format clean
@@ -28,7 +28,8 @@ test-slow: $(STAMP)  ## every test, however slow
 models: $(STAMP)  ## fetch the default pack, which the demo and some pages need
 	$(BIN)/visavis face models pull default
 
-check: lint types test docs  ## what CI runs: lint, types, tests, docs
+check: export CI := true
+check: lint types demo test docs  ## what CI runs: lint, types, the demo, all tests, docs
 
 lint: $(STAMP)  ## ruff: rules and format; tables as the benchmarks wrote them
 	$(BIN)/python benchmarks/tables.py --check

@@ -1,6 +1,6 @@
 """Gallery: insertion, exact search beside a numpy matrix product, memory and cold start.
 
-    python benchmarks/bench_gallery.py                # 100,000 and 1,000,000 faces x 256; several minutes, about 5 GB of disk
+    python benchmarks/bench_gallery.py                # 100,000 and 1,000,000 faces x 256; minutes, about 5 GB of disk
     python benchmarks/bench_gallery.py 20000          # other sizes
 
 Each size runs in a process of its own, for an honest memory figure; so does each cold start. Both sides of every

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from protocols import central, cfp_photos
+from protocols import central, cfp_photos, stages_hash
 
 from visavis.face.analyze import Analyzer
 from visavis.face.calibrate import UNCALIBRATED, calibrate, fit_quality
@@ -46,7 +46,7 @@ def worsen(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 def faces_of(pack: Pack) -> dict[str, NDArray[np.generic]]:
     """Person, kind (0 frontal, 1 profile), worse (0, 1, 2), measures and embedding of each face found."""
-    cache = ROOT / "build" / f"calibrate-{pack.name}.npz"
+    cache = ROOT / "build" / f"calibrate-{pack.name}-{stages_hash()}.npz"
     if cache.exists():
         return dict(np.load(cache))
     analyzer = Analyzer(pack, calibration=UNCALIBRATED)

@@ -1,5 +1,7 @@
 """The measuring data beside the repository and the protocols that come with it."""
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +11,18 @@ from numpy.typing import NDArray
 from visavis.face.analyze import AnalyzedFace
 from visavis.face.photos import Decoded
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+# The folder of data sets and models: VISAVIS_SHARED, or one named `shared` beside the repository.
+SHARED = Path(os.environ.get("VISAVIS_SHARED", ROOT.parent / "shared"))
+DATA = SHARED / "data"
+
+
+def stages_hash() -> str:
+    """Of all code and settings that a face passes on its way to an embedding."""
+    face = ROOT / "src" / "visavis" / "face"
+    names = ("align", "analyze", "detect", "dlib_format", "embed", "photos", "quality", "runtime")
+    files = [*(face / f"{name}.py" for name in names), face / "models" / "manifest.toml", Path(__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def cfp_photos() -> Iterator[tuple[int, str, Path]]:

@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "de
 
 def shared(*parts: str) -> Path:
     """A file or folder of the measuring data beside the repository; where it is not, the test skips."""
-    path = ROOT.parent.joinpath("shared", *parts)
+    path = Path(os.environ.get("VISAVIS_SHARED", ROOT.parent / "shared")).joinpath(*parts)
     if not path.exists():
         pytest.skip(f"needs {path}", allow_module_level=True)
     return path

@@ -139,8 +139,8 @@ def test_enroll_from_a_photo_known_already_names_the_person_it_was_sorted_to(sys
     rows = system.gallery.faces(person=ada)
     assert [(row.path, row.enrolled, row.pinned) for row in rows] == [
         (paths[0], True, True),
-        (paths[1], False, False),
-        (paths[2], False, False),
+        (paths[1], False, True),
+        (paths[2], False, True),
     ]
     system.enroll("Ada", [other])
     assert system.gallery.counts() == Counts(4, 4, 0, 4, 1, 1)
@@ -411,3 +411,23 @@ def test_the_five_lines_of_the_design(squares, tmp_path, monkeypatch):
     assert faces.cluster().people == 1
     assert len(faces.analyze("party.jpg")) == 2
     faces.close()
+
+
+def test_enroll_names_the_whole_of_a_person_the_user_has_merged(system, photos):
+    paths = [photo(photos / f"{number}.png", number // 2) for number in range(4)]
+    system.index(photos)
+    system.gallery.merge(person_in(system, "0.png"), [person_in(system, "2.png")])
+    ada = system.enroll("Ada", paths[:1])
+    assert [row.path for row in system.gallery.faces(person=ada)] == paths
+
+
+def test_a_gallery_is_of_one_detector_and_one_way_to_cut_faces_out(squares, tmp_path):
+    text = squares.read_text()
+    other = squares.with_name("other.toml")
+    with FaceSystem.open(tmp_path / "g", pack=squares) as system:
+        model = system.gallery.model
+    other.write_text(text.replace('template = "arcface-112"', 'template = "arcface-112"\nflip = true'))
+    assert other.read_text() != text
+    with pytest.raises(GalleryError, match="expected embeddings of"):
+        FaceSystem.open(tmp_path / "g", pack=other)
+    assert model.name in text

@@ -1,7 +1,9 @@
 """The face system in one object: a gallery, the stages that fill it, and the questions one asks of it."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -198,7 +200,7 @@ class FaceSystem:
     def enroll(self, name: str, photos: Sequence[str | Path]) -> int:
         """Tell who the one face, or the clearly largest, of each photo is. All photos are taken, or none.
 
-        A person without a name whom such a face was sorted to gets the name, with all faces.
+        A person without a name to whom such a face belongs gets the name, as by `name`, with all faces.
 
         Returns:
             The person's id, made when the name is new.
@@ -210,12 +212,15 @@ class FaceSystem:
             raise InputError("photos: expected at least one, got none")
         looked_at = []
         for path in map(absolute, photos):
+            try:
+                status = path.stat()  # before it is read: a file that changes meanwhile is looked at again
+            except OSError as error:
+                raise PhotoError(f"{path}: file: cannot be read ({error.strerror})") from error
             photo, faces = self._look(path)
-            looked_at.append((path, photo, faces, _subject(path, faces)))
+            looked_at.append((status, photo, faces, _subject(path, faces)))
         face_ids = []
         with self.gallery.transaction():
-            for path, photo, faces, subject in looked_at:
-                status = path.stat()
+            for status, photo, faces, subject in looked_at:
                 ids = self.gallery.add_photo(
                     photo,
                     size_bytes=status.st_size,
@@ -224,12 +229,14 @@ class FaceSystem:
                 )
                 face_ids.append(ids[faces.index(subject)] if len(ids) == len(faces) else self._find(photo, subject))
             rows = self.gallery.faces(ids=face_ids)
-            sorted_to = {row.person_id for row in rows if row.person is None and row.person_id and not row.pinned}
-            person = self.gallery.enroll(face_ids, name)
-            for cluster_id in sorted_to:
-                rest = [row.id for row in self.gallery.faces(person=cluster_id)]
-                self.gallery.assign(rest, person, pinned=False)
-            return person
+            nameless = sorted({row.person_id for row in rows if row.person_id is not None and row.person is None})
+            person = self.gallery.find_person(name)
+            if person is None and nameless:
+                person = nameless.pop(0)
+                self.gallery.name(person, name)
+            if person is not None and nameless:
+                self.gallery.merge(person, nameless)
+            return self.gallery.enroll(face_ids, name)
 
     # Questions
 
@@ -413,14 +420,18 @@ def _members(labels: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]
 
 
 def _embedder_id(pack: Pack) -> EmbedderId:
+    """Tells packs apart whose embeddings or calibrations differ: other weights, another detector, other crops."""
     spec = pack.embedder
     if spec.dim is None:
         raise ModelError(f"{spec.name}: expected `dim` in the pack's TOML, the length of its embeddings, got none")
-    return EmbedderId(spec.name, spec.digest.partition(":")[2], spec.dim)
+    pixels = [(model.input.colour, model.input.mean, model.input.scale) for model in (pack.detector, spec)]
+    crop = (spec.input.width, spec.input.height, spec.template, spec.flip)
+    facts = (pack.detector.digest, spec.digest, pixels, crop)
+    return EmbedderId(spec.name, sha256(json.dumps(facts).encode()).hexdigest(), spec.dim)
 
 
 def _pack_of(folder: Path) -> Pack:
-    """The pack whose embedder an existing gallery is of."""
+    """The pack that an existing gallery is of."""
     with Gallery.open(folder) as gallery:
         model = gallery.model
     for pack in packs().values():

@@ -37,7 +37,7 @@ PackName = Annotated[
     typer.Option(
         "--pack",
         envvar="VISAVIS_PACK",
-        help="Models of a new gallery: default, fast, or a TOML of your own. An existing one keeps its own.",
+        help="The gallery's models: default, fast, or a TOML of your own. Others than the gallery has are refused.",
         show_default=False,
     ),
 ]

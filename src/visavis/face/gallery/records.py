@@ -27,11 +27,11 @@ class EmbedderId:
     """Embeddings are comparable when all three agree."""
 
     name: str
-    sha256: str  # of the weights, hexadecimal
+    sha256: str  # of all that makes an embedding what it is: weights, crop, pixels; hexadecimal
     dim: int
 
     def __str__(self) -> str:
-        return f"{self.name} (weights {self.sha256[:12]}, {self.dim}-d)"
+        return f"{self.name} (made as {self.sha256[:12]}, {self.dim}-d)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
