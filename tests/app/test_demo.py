@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,18 @@ from tests.face.fake_pack import photo
 from visavis.app import demo as demo_module
 from visavis.app.demo import demo, sample_photos
 from visavis.errors import InputError, ModelError
+from visavis.face.system import FaceSystem
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def quiet(_label):
     return lambda _done, _total: None
+
+
+def named(done):
+    """The names of the photos with the person."""
+    return {answer.path.name for answer in done.answers if any(one.person == done.name for one in answer.found)}
 
 
 @pytest.fixture
@@ -34,14 +41,70 @@ def test_a_folder_of_ones_own(squares, tmp_path, photos):
         assert (done.indexed.added, done.people, done.name) == (added, 2, "Somebody")
         assert [path.name for path, _ in done.indexed.skipped] == ["bad.jpg"]
         assert done.named_from.parent == photos
-        named = {answer.path.name for answer in done.answers if any(one.person == "Somebody" for one in answer.found)}
         parity = int(done.named_from.stem) % 2
-        assert named == {f"{number}.jpg" for number in range(8) if number % 2 == parity} - {done.named_from.name} | {
-            "both.png"
-        }
+        same = {f"{number}.jpg" for number in range(8) if number % 2 == parity}
+        assert named(done) == same - {done.named_from.name} | {"both.png"}
         assert "Somebody" in done.report.read_text(encoding="utf-8")
         with Image.open(done.contact_sheet) as sheet:
             assert sheet.format == "PNG"
+
+
+def test_each_folder_has_a_gallery_of_its_own(squares, tmp_path, photos):
+    other = tmp_path / "other"
+    other.mkdir()
+    for folder, person in (photos, 0), (other, 1):
+        for number in range(3):
+            photo(folder / f"{folder.name} {number}.jpg", person, quality=95)
+    assert demo(photos, tmp_path / "out", pack=str(squares), progress=quiet).indexed.added == 3
+    for added in (3, 0):
+        done = demo(other, tmp_path / "out", pack=str(squares), progress=quiet)
+        assert (done.indexed.added, done.people) == (added, 1)
+        assert {answer.path.parent for answer in done.answers} == {other}
+        shutil.rmtree(photos, ignore_errors=True)
+
+
+def test_the_next_run_names_nobody_else(squares, tmp_path, photos):
+    for number in range(3):
+        photo(photos / f"ada {number}.jpg", 0, quality=95)
+    first = demo(photos, tmp_path / "out", pack=str(squares), progress=quiet)
+    for number in range(9):
+        photo(photos / f"bob {number}.jpg", 1, quality=95)
+    again = demo(photos, tmp_path / "out", pack=str(squares), progress=quiet)
+    assert again.named_from == first.named_from
+    assert named(again) == named(first) == {path.name for path in photos.glob("ada *")} - {first.named_from.name}
+    for gone in list(named(first)), [first.named_from.name]:  # the last one that is left, then none
+        for name in gone:
+            (photos / name).unlink()
+        done = demo(photos, tmp_path / "out", pack=str(squares), progress=quiet)
+        assert named(done) == set()
+    assert (done.name, done.named_from) == (None, None)
+
+
+def test_only_photos_that_are_there_are_asked_about(squares, tmp_path, photos):
+    photo(photos / "alone.jpg", 0, quality=95)
+    elsewhere = tmp_path / "elsewhere"
+    album = photos / "album"
+    for folder in elsewhere, album:
+        folder.mkdir()
+        for number in range(3):
+            photo(folder / f"{folder.name} {number}.jpg", 0, quality=95)
+    demo(photos, tmp_path / "out", pack=str(squares), progress=quiet)
+    [gallery] = (tmp_path / "out").glob("gallery-*.visavis")
+    with FaceSystem.open(gallery, pack=squares) as system:
+        system.index(elsewhere)
+    for path in album.iterdir():
+        path.unlink()  # of a folder that is empty now the gallery keeps the photos
+    done = demo(photos, tmp_path / "out", pack=str(squares), progress=quiet)
+    assert {path.parent for path in (done.named_from, *(answer.path for answer in done.answers)) if path} <= {photos}
+
+
+def test_the_home_folder_may_be_written_short(squares, tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photo(photos / "ada.png", 0)
+    assert demo(Path("~/photos"), Path("~/out"), pack=str(squares), progress=quiet).named_from == photos / "ada.png"
+    assert (tmp_path / "out" / "report.html").exists()
+    with pytest.raises(InputError, match="output: expected a folder outside of the photos, got '~/photos/out'"):
+        demo(photos, Path("~/photos/out"), pack=str(squares), progress=quiet)
 
 
 @pytest.mark.parametrize("people", [[], [(), ()], [(0, 1), (0, 2)]])
@@ -109,14 +172,13 @@ def test_two_runs_may_fetch_the_samples_at_once(samples, monkeypatch):
     alone = demo_module.fetch
 
     def fetch(source, part, size, progress):
-        part.write_text("on")  # half a photo is here when the other run comes and fetches all
-        monkeypatch.setattr(demo_module, "fetch", alone)
-        sample_photos()
         alone(source, part, size, progress)
+        monkeypatch.setattr(demo_module, "fetch", alone)
+        sample_photos()  # of the other run, which fetches all before this one goes on
 
     monkeypatch.setattr(demo_module, "fetch", fetch)
     assert sample_photos() == folder
-    assert fetched == ["one.jpg", "two.jpg", "three.jpg", "one.jpg"]
+    assert fetched == ["one.jpg", "one.jpg", "two.jpg", "three.jpg"]
     assert (folder / "one.jpg").read_text() == "one"
 
 
@@ -129,5 +191,5 @@ def test_real_models_on_real_photos(tmp_path, photos, monkeypatch):
     done = demo(photos, tmp_path / "out", pack="fast", progress=quiet)
     assert (done.indexed.added, done.people) == (8, 2)
     person = done.named_from.name.split()[0]
-    named = {answer.path.name for answer in done.answers if any(one.person == "Somebody" for one in answer.found)}
-    assert named == {path.name for path in photos.iterdir() if path.name.startswith(person)} - {done.named_from.name}
+    same = {path.name for path in photos.iterdir() if path.name.startswith(person)}
+    assert named(done) == same - {done.named_from.name}

