@@ -55,6 +55,19 @@ def test_import_joins_people_of_one_name_and_leaves_known_content(export, tmp_pa
         assert other.counts() == Counts(2, 3, 0, 4, 2, 1)
 
 
+def test_import_brings_back_the_faces_a_photo_lacks(gallery, tmp_path):
+    ids = add(gallery, 1, 1, 40, 80)
+    gallery.enroll(ids[:1], "Ada")
+    gallery.export_to(tmp_path / "export.zip")
+    before = gallery.counts()
+    gallery.remove_file(Path("/photos/1.jpg"))
+    assert gallery.import_from(tmp_path / "export.zip") == Imported(photos=0, faces=2, people=0)
+    assert gallery.has_content(f"{1:064x}")
+    assert gallery.counts() == before
+    assert gallery.faces()[0].id == ids[0]
+    assert {row.path for row in gallery.faces()} == {Path("/photos/1.jpg")}
+
+
 def rewrite(source: Path, target: Path, change) -> None:
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         members = {name: old.read(name) for name in old.namelist()}
@@ -96,6 +109,7 @@ MALFORMED = {
     "a path that is no path": with_field("photos.jsonl", 0, "files", [["\ud800", 1, 1]]),
     "a file without size": with_field("photos.jsonl", 0, "files", [["/a", 1]]),
     "a size too large": with_field("photos.jsonl", 0, "files", [["/a", 2**70, 1]]),
+    "a file of a photo in part": with_field("photos.jsonl", 0, "partial", True),
     "a time that is none": with_field("photos.jsonl", 0, "taken_at", "yesterday"),
     "a width of zero": with_field("photos.jsonl", 0, "width_px", 0),
     "true for a number": with_field("photos.jsonl", 0, "width_px", True),

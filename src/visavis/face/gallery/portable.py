@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError
 from visavis.face.gallery.database import Database
 from visavis.face.gallery.records import EmbedderId, Imported, NewFace
-from visavis.face.gallery.rows import insert_face, insert_photo, is_name, is_unit
+from visavis.face.gallery.rows import boxes, insert_face, insert_photo, is_among, is_name, is_unit
 from visavis.face.records import Detection, Photo
 
 __all__ = ["read", "write"]
@@ -136,8 +136,8 @@ def _face_records(database: Database) -> Iterator[dict[str, Any]]:
 def read(database: Database, model: EmbedderId, path: Path) -> Imported:
     """Import everything, or nothing.
 
-    Content already known is left as it is, so that nothing is doubled and nobody forgotten comes back. A person
-    whose name is known is taken to be the same.
+    A photo known with all its faces is left as it is, so that nothing is doubled and nobody forgotten comes back;
+    one known in part gets the faces it lacks. A person whose name is known is taken to be the same.
 
     Raises:
         GalleryError: the file is of another model or version, is damaged, or holds what no export would.
@@ -162,7 +162,8 @@ class _Reader:
         stored = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
         if not stored or sum(info.file_size for info in infos) > size_bytes:  # neither bombs nor overlaps
             raise GalleryError("members: expected stored ones, side by side, got others")
-        self._photos: dict[int, int | None] = {}  # id in the file: id here, or None when known before
+        self._photos: dict[int, int | None] = {}  # id in the file: id here, or None when known with all its faces
+        self._kept: dict[int, list[NDArray[np.float32]]] = {}  # id here: boxes of the faces known before
         self._names: dict[int, str | None] = {}
         self._people: dict[int, int] = {}  # id in the file: id here, from the first face on
         self._added = {"photos": 0, "faces": 0, "people": 0}
@@ -201,13 +202,14 @@ class _Reader:
             None if taken_at is None else datetime.fromisoformat(taken_at),
         )
         partial = record("partial", bool)
-        known = self._database.rows("SELECT id FROM photo WHERE sha256 = ?", (sha256,))
-        photo_id = known[0][0] if known else insert_photo(self._database, photo)
-        if not known:
-            self._added["photos"] += 1
+        known = self._database.rows("SELECT id, partial FROM photo WHERE sha256 = ?", (sha256,))
+        photo_id, lacks_faces = known[0] if known else (insert_photo(self._database, photo), True)
+        self._photos[record("id", int)] = photo_id if lacks_faces else None
+        self._added["photos"] += not known
+        if lacks_faces:
+            self._kept[photo_id] = boxes(self._database, photo_id)
             self._database.change("UPDATE photo SET partial = ? WHERE id = ?", (int(partial), photo_id))
-        self._photos[record("id", int)] = None if known else photo_id
-        for entry in record("files", list, lambda files: all(isinstance(file, list) for file in files)):
+        for entry in record("files", list, lambda files: all(isinstance(file, list) and not partial for file in files)):
             file = _Record(dict(zip(("path", "size_bytes", "mtime_ns"), entry, strict=True)), record.where)
             path = file("path", str, lambda text: text and "\0" not in text)
             size_bytes = file("size_bytes", int, lambda size: 0 <= size < 2**63)
@@ -252,7 +254,7 @@ class _Reader:
         person = record("person", int | None, lambda person: person is None or person in self._names)
         flags = int(record("pinned", bool)), int(record("enrolled", bool))
         photo_id = self._photos[number]
-        if photo_id is None:
+        if photo_id is None or is_among(face.detection.box_xyxy_px, self._kept[photo_id]):
             return
         face_id = insert_face(self._database, photo_id, face)
         self._database.change(

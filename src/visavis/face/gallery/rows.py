@@ -14,10 +14,12 @@ from visavis.face.gallery.records import FaceRow, NewFace
 from visavis.face.records import Detection, Photo
 
 __all__ = [
+    "boxes",
     "delete_faces",
     "face_row",
     "insert_face",
     "insert_photo",
+    "is_among",
     "is_name",
     "is_unit",
     "json_ids",
@@ -26,7 +28,7 @@ __all__ = [
     "sweep",
 ]
 
-
+SAME_BOX = 0.25  # of its width: how far the box of a face found twice in one photo may differ
 UNIT_TOLERANCE = 1e-3
 
 
@@ -87,6 +89,17 @@ def release_photo(database: Database, photo_id: int | None) -> None:
         database.change("UPDATE photo SET partial = 1 WHERE id = ?", (photo_id,))
     else:
         database.change("DELETE FROM photo WHERE id = ?", (photo_id,))
+
+
+def boxes(database: Database, photo_id: int) -> list[NDArray[np.float32]]:
+    """Where the faces known in a photo are, [4] float32 each."""
+    rows = database.rows("SELECT box FROM face WHERE photo_id = ?", (photo_id,))
+    return [np.frombuffer(box, "<f4") for (box,) in rows]
+
+
+def is_among(box: NDArray[np.float32], others: Iterable[NDArray[np.float32]]) -> bool:
+    """Whether a box is of a face that is at one of the others, found again."""
+    return any(np.abs(box - other).max() < SAME_BOX * (box[2] - box[0]) for other in others)
 
 
 def insert_face(database: Database, photo_id: int, face: NewFace) -> int:

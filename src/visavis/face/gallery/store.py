@@ -32,10 +32,12 @@ from visavis.face.gallery.records import (
     PhotoRow,
 )
 from visavis.face.gallery.rows import (
+    boxes,
     delete_faces,
     face_row,
     insert_face,
     insert_photo,
+    is_among,
     is_name,
     is_unit,
     json_ids,
@@ -46,8 +48,6 @@ from visavis.face.gallery.rows import (
 from visavis.face.records import Photo
 
 __all__ = ["Gallery"]
-
-SAME_BOX = 0.25  # of its width: how far the box of a face found twice in one photo may differ
 
 
 class Gallery:
@@ -145,9 +145,9 @@ class Gallery:
             put_file(self._database, photo.path, size_bytes, mtime_ns, photo_id=photo_id, skipped=None)
             if not lacks_faces:
                 return []
-            kept = [row.detection.box_xyxy_px for row in self.faces(photo=photo_id)]
+            kept = boxes(self._database, photo_id)
             self._database.change("UPDATE photo SET partial = 0 WHERE id = ?", (photo_id,))
-            new = [face for face in faces if not _is_among(face.detection.box_xyxy_px, kept)]
+            new = [face for face in faces if not is_among(face.detection.box_xyxy_px, kept)]
             return [insert_face(self._database, photo_id, face) for face in new]
 
     def add_skipped(self, path: Path, size_bytes: int, mtime_ns: int, reason: str) -> None:
@@ -484,8 +484,8 @@ class Gallery:
     def import_from(self, path: Path) -> Imported:
         """Take in an export of the same model: all of it, or nothing when anything in it is wrong.
 
-        Photos known here stay as they are here, so that nothing is doubled and nobody forgotten comes back; a
-        person whose name is known here is taken to be the same.
+        A photo known here with all its faces stays as it is here, so that nothing is doubled and nobody forgotten
+        comes back; a person whose name is known here is taken to be the same.
         """
         return portable.read(self._database, self.model, path)
 
@@ -528,7 +528,3 @@ class Gallery:
 def _check_path(path: Path) -> None:
     if not path.is_absolute():
         raise InputError(f"path: expected an absolute one, got {str(path)!r}")
-
-
-def _is_among(box: NDArray[np.float32], others: list[NDArray[np.float32]]) -> bool:
-    return any(np.abs(box - other).max() < SAME_BOX * (box[2] - box[0]) for other in others)
