@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.face.small_gallery import DIM, MODEL, add, contents, gallery, unit
+from tests.face.small_gallery import DIM, JPEG, MODEL, add, contents, gallery, unit
 from visavis.errors import GalleryError
 from visavis.face.gallery import Counts, Gallery, Imported
 
@@ -120,7 +120,9 @@ MALFORMED = {
     "a box of three": with_field("faces.jsonl", 4, "box", [1, 2, 3]),
     "a box of text": with_field("faces.jsonl", 4, "box", ["a", 2, 3, 4]),
     "a box of lists": with_field("faces.jsonl", 4, "box", [[1], [2], [3], [4]]),
+    "a box out of all range": with_field("faces.jsonl", 4, "box", [1, 2, 3, 10**400]),
     "an infinite box": with_field("faces.jsonl", 4, "box", [1.0, 2.0, 3.0, float("inf")]),
+    "a thumbnail that is no JPEG": lambda m: {**m, "thumbnails.bin": m["thumbnails.bin"].replace(JPEG, b"<svg")},
     "a thumbnail too long": with_field("faces.jsonl", 4, "thumbnail_bytes", 10_000),
     "a thumbnail too short": with_field("faces.jsonl", 4, "thumbnail_bytes", 10),
     "a negative thumbnail": with_field("faces.jsonl", 4, "thumbnail_bytes", -1),

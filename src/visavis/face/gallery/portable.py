@@ -31,6 +31,7 @@ FORMAT, VERSION = "visavis gallery", 1
 MEMBERS = ("manifest.json", "photos.jsonl", "people.jsonl", "faces.jsonl", "embeddings.npy", "thumbnails.bin")
 LINE_BYTES = 1_000_000  # of JSON; a photo with thousands of copies stays below it
 THUMBNAIL_BYTES = 1_000_000
+JPEG_START = b"\xff\xd8\xff"
 BATCH = 1_000  # faces read from SQLite at a time
 
 
@@ -145,7 +146,7 @@ def read(database: Database, model: EmbedderId, path: Path) -> Imported:
     try:
         with database.transaction(), zipfile.ZipFile(path) as archive:
             return _Reader(database, model, archive, path.stat().st_size).read()
-    except (OSError, EOFError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ArithmeticError, EOFError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, GalleryError):
             raise GalleryError(f"{path}: {error}") from error
         raise GalleryError(f"{path}: expected a gallery's export, whole: {error}") from error
@@ -237,8 +238,10 @@ class _Reader:
         embedding = np.frombuffer(vectors.read(4 * self._model.dim), "<f4")
         size = record("thumbnail_bytes", int, lambda size: 0 <= size <= THUMBNAIL_BYTES)
         thumbnail = thumbnails.read(size)
-        if len(embedding) != self._model.dim or not is_unit(embedding[None]) or len(thumbnail) != size:
-            raise GalleryError(f"{record.where}: expected a unit embedding and {size} bytes of JPEG, got others")
+        if len(embedding) != self._model.dim or not is_unit(embedding[None]):
+            raise GalleryError(f"{record.where}: expected an embedding of unit length, got another")
+        if len(thumbnail) != size or not thumbnail.startswith(JPEG_START):
+            raise GalleryError(f"{record.where}: expected a thumbnail of {size} bytes of JPEG, got others")
         face = NewFace(
             Detection(
                 _floats(record("box", list, lambda box: len(box) == 4)),
