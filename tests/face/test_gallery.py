@@ -1,3 +1,4 @@
+import errno
 import os
 import sqlite3
 from collections import Counter
@@ -51,7 +52,7 @@ def test_what_was_put_in_comes_out(tmp_path):
 )
 def test_another_model_is_refused_and_both_are_named(tmp_path, other):
     Gallery.open(tmp_path / "g", model=MODEL).close()
-    with pytest.raises(GalleryError, match=r"expected embeddings of .*, got a gallery of test \(weights abab"):
+    with pytest.raises(GalleryError, match=r"expected embeddings of .*, got a gallery of test \(.*abab"):
         Gallery.open(tmp_path / "g", model=other)
 
 
@@ -73,6 +74,51 @@ def test_absent_newer_and_foreign_galleries_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(GalleryError, match="expected a place for a new gallery"):
         Gallery.open(tmp_path / "file", model=MODEL)
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
+def test_a_file_system_without_hard_links_takes_a_gallery(tmp_path, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+        add(gallery, 1, 11)
+    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+        assert gallery.counts().faces == 1
+        assert {path.name for path in gallery.folder.glob("*.*")} == {
+            f"gallery.sqlite{end}" for end in ("", "-shm", "-wal")
+        }
+
+
+def test_the_second_of_two_makers_opens_the_gallery_of_the_first(tmp_path, monkeypatch):
+    def overtaken(*_):
+        monkeypatch.undo()
+        with Gallery.open(tmp_path / "g", model=MODEL) as first:
+            add(first, 1, 11)
+        raise PermissionError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", overtaken)
+    with Gallery.open(tmp_path / "g", model=MODEL) as second:
+        assert second.counts().faces == 1
+
+
+def test_making_a_gallery_fails_without_leftovers(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "disk on fire")
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(GalleryError, match="expected a place for a new gallery: .*disk on fire"):
+        Gallery.open(tmp_path, model=MODEL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_owner_reads_a_gallery_in_a_folder_open_to_all(tmp_path):
+    tmp_path.chmod(0o755)
+    with Gallery.open(tmp_path, model=MODEL) as gallery:
+        add(gallery, 1, 11)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("gallery.*")}
+        assert modes == dict.fromkeys(("gallery.sqlite", "gallery.sqlite-shm", "gallery.sqlite-wal"), 0o600)
 
 
 def test_faces_no_stage_gives_are_refused_and_nothing_is_added(gallery):

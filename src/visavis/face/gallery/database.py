@@ -8,7 +8,9 @@ person is forgotten.
 """
 
 import contextlib
+import errno
 import os
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -229,28 +231,47 @@ class Database:
 def create(folder: Path, meta: dict[str, str]) -> None:
     """Make an empty gallery unless there is one; two processes may try at once.
 
-    A new folder is readable by its owner alone, for it will hold biometric data.
+    A new folder and the file are readable by their owner alone, for they will hold biometric data.
 
     Raises:
         GalleryError: the folder cannot be made or written.
     """
     path = folder / FILE_NAME
-    draft = folder / f"{FILE_NAME}.{os.getpid()}-{threading.get_ident()}.new"
+    draft = folder / f"{FILE_NAME}.{secrets.token_hex(8)}.new"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             return
-        with contextlib.closing(_connect(f"{draft.absolute().as_uri()}?mode=rwc")) as connection:
-            connection.execute("PRAGMA page_size = 16384")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(SCHEMA)
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-        # A link is made only if the name is free: of two makers the second opens the gallery of the first.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-        draft.unlink()
+        try:
+            draft.touch(mode=0o600)  # SQLite would let others read it; its -wal and -shm files follow suit
+            with contextlib.closing(_connect(f"{draft.absolute().as_uri()}?mode=rw")) as connection:
+                connection.execute("PRAGMA page_size = 16384")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(SCHEMA)
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            _rename_unless_taken(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as error:
         raise GalleryError(f"{folder}: expected a place for a new gallery: {error}") from error
+
+
+def _rename_unless_taken(draft: Path, path: Path) -> None:
+    """Of two makers the second leaves the gallery of the first as it is."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+        lock = path.with_name(f"{FILE_NAME}.lock")  # FAT and its like know no hard links
+        lock.touch(mode=0o600, exist_ok=False)
+        try:
+            if not path.exists():
+                draft.rename(path)
+        finally:
+            lock.unlink()
 
 
 def _connect(uri: str) -> sqlite3.Connection:
