@@ -340,6 +340,9 @@ def test_what_has_been_sorted_once_counts_as_sorted(system, photos):
     system.gallery.mark_sorted(3)
     system.gallery.mark_sorted(1)  # by a process that began earlier
     assert not system.gallery.has_unsorted_faces()
+    photo(photos / "later.png", 1)
+    system.index(photos)
+    assert not system.gallery.has_unsorted_faces()
 
 
 def test_sorting_anew_gives_new_people_and_not_the_numbers_of_others(system, photos):
