@@ -34,9 +34,9 @@ def expect(report: IndexReport, **counts):
 
 def held(system):
     """Photos as (paths, ids of faces): what must survive when files move about."""
-    rows = system.gallery.faces()
+    rows, files = system.gallery.faces(), system.gallery.files()
     return {
-        tuple(sorted(path.name for path in system.gallery.photo(row.photo_id).paths)): row.photo_id for row in rows
+        tuple(sorted(file.path.name for file in files if file.photo_id == row.photo_id)): row.photo_id for row in rows
     }, [row.id for row in rows]
 
 

@@ -343,11 +343,12 @@ class FaceSystem:
 
     def _is_current(self, before: Embeddings) -> bool:
         """Whether all faces are still where they were; those that have come since do not matter."""
-        now = self.gallery.embeddings()
-        there = np.isin(now.face_ids, before.face_ids)
-        return all(
-            np.array_equal(getattr(before, name), getattr(now, name)[there])
-            for name in ("face_ids", "person_ids", "pinned")
+        ids, person_ids, pinned = self.gallery.placements()
+        there = np.isin(ids, before.face_ids)
+        return (
+            np.array_equal(before.face_ids, ids[there])
+            and np.array_equal(before.person_ids, person_ids[there])
+            and np.array_equal(before.pinned, pinned[there])
         )
 
     def _place(self, faces: Embeddings, labels: NDArray[np.int64], existing: set[int]) -> ClusterReport:

@@ -9,7 +9,6 @@ from visavis.face.gallery.records import (
     Imported,
     NewFace,
     PersonRow,
-    PhotoRow,
 )
 from visavis.face.gallery.store import Gallery
 
@@ -23,5 +22,4 @@ __all__ = [
     "Imported",
     "NewFace",
     "PersonRow",
-    "PhotoRow",
 ]

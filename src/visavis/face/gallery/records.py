@@ -1,7 +1,6 @@
 """What a gallery takes and hands out: immutable records. Points and boxes as in `visavis.face.records`."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ __all__ = [
     "Imported",
     "NewFace",
     "PersonRow",
-    "PhotoRow",
 ]
 
 
@@ -53,16 +51,6 @@ class FileRow:
     size_bytes: int
     mtime_ns: int
     skipped: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PhotoRow:
-    id: int
-    sha256: str
-    width_px: int
-    height_px: int
-    taken_at: datetime | None
-    paths: tuple[Path, ...]  # its copies on disk; none for a photo kept for its enrolled faces
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +28,6 @@ from visavis.face.gallery.records import (
     Imported,
     NewFace,
     PersonRow,
-    PhotoRow,
 )
 from visavis.face.gallery.rows import (
     boxes,
@@ -170,16 +168,6 @@ class Gallery:
         )
         return [FileRow(Path(os.fsdecode(path)), *rest) for path, *rest in rows]
 
-    def move_file(self, old: Path, new: Path) -> None:
-        """A known file has another path now; what was known under that path is replaced."""
-        _check_path(new)
-        with self._database.transaction():
-            if not self._database.rows("SELECT 1 FROM file WHERE path = ?", (os.fsencode(old),)):
-                raise GalleryError(f"old: expected a file of the gallery, got {str(old)!r}")
-            if old != new:
-                self.remove_file(new)
-                self._database.change("UPDATE file SET path = ? WHERE path = ?", (os.fsencode(new), os.fsencode(old)))
-
     def remove_file(self, path: Path) -> None:
         """The file is gone; nothing happens when it is not known.
 
@@ -194,18 +182,6 @@ class Gallery:
     def has_content(self, sha256: str) -> bool:
         """Whether a photo of this content is here with all its faces: it need not be looked at again."""
         return bool(self._database.rows("SELECT 1 FROM photo WHERE sha256 = ? AND NOT partial", (sha256,)))
-
-    def photo(self, photo_id: int) -> PhotoRow:
-        found = self._database.rows(
-            "SELECT id, sha256, width_px, height_px, taken_at FROM photo WHERE id = ?", (photo_id,)
-        )
-        if not found:
-            raise GalleryError(f"photo: expected one of the gallery, got {photo_id}")
-        number, content, width_px, height_px, taken_at = found[0]
-        paths = self._database.rows("SELECT path FROM file WHERE photo_id = ? ORDER BY path", (photo_id,))
-        when = None if taken_at is None else datetime.fromisoformat(taken_at)
-        where = tuple(Path(os.fsdecode(path)) for (path,) in paths)
-        return PhotoRow(number, content, width_px, height_px, when, where)
 
     def counts(self) -> Counts:
         [row] = self._database.rows(
@@ -264,6 +240,12 @@ class Gallery:
             np.array(pinned, np.bool_),
             np.array(quality, np.float32),
         )
+
+    def placements(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Ids, people and pins as `embeddings` gives them, without reading the vectors."""
+        rows = self._database.rows("SELECT id, coalesce(person_id, 0), pinned FROM face ORDER BY id")
+        ids, persons, pinned = np.array(rows, np.int64).reshape(-1, 3).T
+        return ids, persons, pinned.astype(np.bool_)
 
     def search(
         self, queries: NDArray[np.float32], k: int, *, among: Sequence[int] | NDArray[np.int64] | None = None
