@@ -170,7 +170,8 @@ class Workers:
             count,
             initializer=_start,
             initargs=(self, os.getpid()),
-            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            # Photos and canvases go back to the system (glibc), lest sizes that come and go tear the heap.
+            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(4 << 20)},
         )
 
 
