@@ -1,5 +1,6 @@
 import hashlib
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,11 @@ def test_each_folder_has_a_gallery_of_its_own(squares, tmp_path, photos):
         assert (done.indexed.added, done.people) == (added, 1)
         assert {answer.path.parent for answer in done.answers} == {other}
         shutil.rmtree(photos, ignore_errors=True)
+
+
+def test_the_folder_it_makes_is_for_the_owner_alone(squares, tmp_path, photos):
+    demo(photos, tmp_path / "out", pack=str(squares), progress=quiet)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
 
 
 def test_the_next_run_names_nobody_else(squares, tmp_path, photos):

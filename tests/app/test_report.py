@@ -1,7 +1,10 @@
 import html.parser
+import io
 import os
 import re
 import shutil
+import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,3 +170,44 @@ def test_a_photo_that_went_away_is_told(system, photos, tmp_path):
     with pytest.raises(PhotoError, match="file: cannot be read"):
         write_report(system, tmp_path / "other.html", answers=[PhotoAnswer(path, found)])
     assert not (tmp_path / "other.html").exists()
+
+
+@pytest.mark.parametrize("write", [write_report, contact_sheet])
+def test_what_shows_faces_is_for_the_owner_alone(system, photos, tmp_path, write, monkeypatch):
+    photo(photos / "a.png", 0)
+    system.index(photos)
+    modes = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda draft, to: modes.append(draft.stat().st_mode) or replace(draft, to))
+    for left in tmp_path / "out", tmp_path / "out.part":  # of an older run, of a killed one
+        left.touch(mode=0o644)
+    write(system, tmp_path / "out")
+    assert [stat.S_IMODE(mode) for mode in (*modes, (tmp_path / "out").stat().st_mode)] == [0o600, 0o600]
+    assert not (tmp_path / "out.part").exists()
+
+
+@pytest.mark.parametrize("write", [write_report, contact_sheet])
+def test_what_cannot_be_written_leaves_nothing_behind(system, tmp_path, write):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match="out"):
+        write(system, tmp_path / "out")
+    assert not (tmp_path / "out.part").exists()
+
+
+def test_a_thumbnail_that_is_no_jpeg_is_left_out(system, photos, tmp_path, monkeypatch):
+    """An import may hold any: nothing but the JPEG decoder looks at them."""
+    for number in range(3):
+        photo(photos / f"{number}.png", 0)
+    system.index(photos)
+    system.cluster()
+    as_png, as_jpeg = (io.BytesIO() for _ in range(2))
+    for buffer, kind in (as_png, "PNG"), (as_jpeg, "JPEG"):
+        Image.new("RGB", (80, 80), "red").save(buffer, kind)
+    jpeg = as_jpeg.getvalue()
+    pictures = iter([as_png.getvalue(), jpeg[: len(jpeg) // 2], jpeg])
+    monkeypatch.setattr(system.gallery, "thumbnail", lambda _face: next(pictures))
+    contact_sheet(system, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        middles = [sheet.getpixel((190 + column * 102 + 40, 6 + 40)) for column in range(3)]
+    assert middles[:2] == [(255, 255, 255)] * 2
+    assert middles[2][0] > 200 > 50 > middles[2][1]

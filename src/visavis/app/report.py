@@ -4,7 +4,7 @@ import base64
 import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ class _Card:
 def contact_sheet(system: "FaceSystem", path: Path) -> None:
     """Write a PNG with a row a person: name, number of faces, the best of them.
 
-    A name that no font here can write is told by the person's number.
+    A name that no font here can write is told by the person's number; a thumbnail that is no JPEG is left out.
     """
     from PIL import Image, ImageDraw
 
@@ -66,12 +66,13 @@ def contact_sheet(system: "FaceSystem", path: Path) -> None:
         draw.text((gap, top + 28), _shortened(name, label - 2 * gap, font), "black", font)
         draw.text((gap, top + 50), f"{person.faces} {'face' if person.faces == 1 else 'faces'}", "gray", fonts[0])
         for column, face in enumerate(_best(system, person.id)[:FACES_A_ROW]):
-            picture = Image.open(io.BytesIO(system.gallery.thumbnail(face.id)))
-            picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-            sheet.paste(picture, (label + column * step, top))
-    draft = path.with_name(f"{path.name}.part")
-    sheet.save(draft, "PNG")
-    draft.replace(path)
+            # Another program may have made it, see import_from; its decoder may raise anything.
+            with contextlib.suppress(Exception):
+                picture = Image.open(io.BytesIO(system.gallery.thumbnail(face.id)), formats=["JPEG"])
+                picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+                sheet.paste(picture, (label + column * step, top))
+    with _draft(path) as draft:
+        sheet.save(draft, "PNG")
 
 
 def write_report(
@@ -108,9 +109,21 @@ def write_report(
         calibration=system.calibration.measured_on,
         version=__version__,
     )
+    with _draft(path) as draft:
+        draft.write_text(page, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A file beside `path`, for the owner alone, as it holds faces; it becomes `path` when all went well."""
     draft = path.with_name(f"{path.name}.part")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(path)
+    draft.unlink(missing_ok=True)  # of a killed run, and with who knows what rights
+    draft.touch(mode=0o600)
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _answer(answer: PhotoAnswer) -> dict[str, object]:
