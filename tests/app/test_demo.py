@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ from PIL import Image
 from tests.conftest import shared
 from tests.face.fake_pack import photo
 from visavis.app import demo as demo_module
+from visavis.app.cli import main
 from visavis.app.demo import demo, sample_photos
 from visavis.errors import InputError, ModelError
 from visavis.face.system import FaceSystem
@@ -84,6 +86,17 @@ def test_the_next_run_names_nobody_else(squares, tmp_path, photos):
         done = demo(photos, tmp_path / "out", pack=str(squares), progress=quiet)
         assert named(done) == set()
     assert (done.name, done.named_from) == (None, None)
+
+
+def test_the_command_counts_the_photos_of_the_person_alone(squares, tmp_path, photos, capsys):
+    for number in range(4):
+        photo(photos / f"{number}.jpg", number % 2, quality=95)
+    first = demo(photos, tmp_path / "out", pack=str(squares), progress=quiet)
+    [gallery] = (tmp_path / "out").glob("gallery-*.visavis")
+    with FaceSystem.open(gallery, pack=squares) as system:
+        system.enroll("Bob", [photos / f"{1 - int(first.named_from.stem) % 2}.jpg"])
+    assert main(["face", "demo", str(photos), "-o", str(tmp_path / "out"), "--pack", str(squares), "--json"]) == 0
+    assert [Path(path).name for path in json.loads(capsys.readouterr().out)["identified_in"]] == list(named(first))
 
 
 def test_only_photos_that_are_there_are_asked_about(squares, tmp_path, photos):

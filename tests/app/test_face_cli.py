@@ -130,6 +130,20 @@ def test_identify_exits_with_1_when_nobody_is_known(face, indexed, photos):
     assert (code, values[0]["person"]) == (1, None)
 
 
+def test_identify_goes_on_when_a_photo_cannot_be_read(gallery, photos, face, capsys):
+    assert face("enroll", "Ada", photos / "ada 1.png")[0] == 0
+    assert gallery.is_dir()
+    asked = [photos / "gone\x1b.png", photos, photos / "ada 2.png"]
+    code, (gone, folder, ada) = face("identify", *asked, "--json")
+    assert (code, ada["name"]) == (3, "Ada")
+    reason = "file: cannot be read (No such file or directory)"
+    assert gone == {"photo": str(asked[0]), "error": f"{asked[0]}: {reason}"}
+    assert folder["error"] == f"{photos}: file: expected a file, got a folder, pipe or device"
+    assert main(["face", "identify", *map(str, asked)]) == 3
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [reason in rows[0], r"gone\x1b.png" in rows[0], "Ada" in rows[2], len(rows)] == [True, True, True, 3]
+
+
 def test_verify(face, squares, photos):
     same = [photos / "ada 1.png", photos / "ada 2.png"]
     code, value = face("verify", *same, "--pack", squares, "--json")
@@ -297,8 +311,6 @@ def test_a_question_makes_no_gallery(face, gallery, arguments, folder, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["identify", "PHOTOS/gone.png"], "gone.png: file: cannot be read (No such file or directory)"),
-        (["identify", "PHOTOS"], "photos: file: expected a file, got a folder, pipe or device"),
         (["identify", "PHOTOS/ada 1.png", "--false-match-rate", "2"], "false_match_rate: expected a rate in [1e-9, 1)"),
         (["verify", "PHOTOS/ada 1.png", "PHOTOS/ada 2.png", "--false-match-rate", "0"], "false_match_rate: expected"),
         (["verify", "PHOTOS/ada 1.png", "PHOTOS/ada 2.png", "--pack", "slow"], "pack: expected default, fast or"),

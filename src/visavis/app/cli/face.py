@@ -112,16 +112,23 @@ def _identify(
 ) -> None:
     """Tell who of the named people is in photos.
 
-    Exits with 1 when nobody known was found.
+    Exits with 1 when nobody known was found, and with 3 when a photo could not be read; the others are answered.
     """
     from rich.table import Table
 
+    from visavis.errors import PhotoError
+
     table = Table("photo", "box", "person", "probability", "strangers as near", box=None)
-    values = []
+    values: list[dict[str, Any]] = []
     with open_system(gallery, pack=pack) as faces, progress("photos") as report_progress:
         for done, photo in enumerate(photos):
-            found = faces.identify(photo, false_match_rate=false_match_rate)
-            report_progress(done + 1, len(photos))
+            report_progress(done, len(photos))
+            try:
+                found = faces.identify(photo, false_match_rate=false_match_rate)
+            except PhotoError as error:
+                values.append({"photo": photo, "error": str(error)})
+                table.add_row(printable(photo), "-", f"not read: {printable(str(error))}", "", "")
+                continue
             for one in found:
                 values.append(
                     {
@@ -141,6 +148,8 @@ def _identify(
             if not found:
                 table.add_row(printable(photo), "-", "no face", "", "")
     emit(values, as_json=json, text=table)
+    if any("error" in value for value in values):
+        raise typer.Exit(3)
     raise typer.Exit(0 if any(value["person"] is not None for value in values) else 1)
 
 
@@ -295,7 +304,7 @@ def _demo(
 
     with progress("demo") as report_progress:
         done = demo(photos, output, pack=pack, progress=lambda _label: report_progress)
-    found = [answer for answer in done.answers if any(one.person is not None for one in answer.found)]
+    found = [answer for answer in done.answers if any(one.person == done.name for one in answer.found)]
     counts = done.indexed
     text = [
         (
