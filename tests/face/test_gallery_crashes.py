@@ -12,7 +12,7 @@ import pytest
 
 from tests.face.small_gallery import JPEG, MODEL, add, contents, gallery, new_face, unit
 from visavis.errors import GalleryError
-from visavis.face.gallery import Counts, Gallery, NewFace
+from visavis.face.gallery import Counts, Gallery, NewFace, store
 
 __all__ = ["gallery"]  # a fixture
 
@@ -102,16 +102,34 @@ def test_forgotten_faces_do_not_come_back_with_a_file_that_was_away(gallery, oth
     assert [row.person for row in gallery.faces()] == others
 
 
-def test_compact_gives_space_back_and_loses_nothing(gallery):
+def size(folder: Path) -> int:
+    return (folder / "gallery.sqlite").stat().st_size
+
+
+def test_closing_gives_the_space_of_deleted_faces_back_and_loses_nothing(gallery, monkeypatch):
+    monkeypatch.setattr(store, "COMPACT_ROWS", 150)
     for content in range(200):
         add(gallery, content, content)
-    for content in range(150):
+    for content in range(149):
         gallery.remove_file(Path(f"/photos/{content}.jpg"))
-    before, size = contents(gallery), (gallery.folder / "gallery.sqlite").stat().st_size
-    gallery.compact()
-    assert contents(gallery) == before
-    assert (gallery.folder / "gallery.sqlite").stat().st_size < size - 100_000
-    assert gallery.search(unit(199)[None], 1)[0] == gallery.faces()[-1].id
+    gallery.close()
+    before = size(gallery.folder)
+    with Gallery.open(gallery.folder) as again:  # with too few deleted nothing was done
+        again.remove_file(Path("/photos/149.jpg"))
+        held, thumbnails = contents(again), [again.thumbnail(row.id) for row in again.faces()]
+        other = Gallery.open(gallery.folder)
+        with other.transaction():
+            again.close()
+        other._database.close()
+    assert size(gallery.folder) == before, "another process was writing"
+    with Gallery.open(gallery.folder) as other, Gallery.open(gallery.folder) as again:
+        again.close()
+        assert size(gallery.folder) < before - 100_000
+        assert contents(other) == held
+        assert [other.thumbnail(row.id) for row in other.faces()] == thumbnails
+        assert other.search(unit(199)[None], 1)[0] == other.faces()[-1].id
+        assert not other._is_wasteful()
+        assert traces(gallery.folder, new_face(3), "\0nobody") == []
 
 
 # Crashes, other processes, full and read-only disks

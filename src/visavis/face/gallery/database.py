@@ -3,8 +3,8 @@
 The tables are built so that deletion is exact. SQLite overwrites what it deletes (`secure_delete`), but when
 it rebalances a page it may leave an old copy of a row that merely moved. Rows of `vector` and `thumbnail`
 therefore never move: they are appended in the order of their ids and wiped by a same-sized overwrite in
-place, never deleted. Names, which do move, live in a small table that is emptied and filled again when a
-person is forgotten.
+place, never deleted; compaction copies the living into a new table. Names, which do move, live in a small
+table that is emptied and filled again when a person is forgotten.
 """
 
 import contextlib
@@ -197,9 +197,13 @@ class Database:
             )
 
     def vacuum(self) -> None:
-        """Rewrite the file without its unused space."""
+        """Rewrite the file without its unused space, unless another process writes."""
         with self._lock, self._errors():
-            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                self._connection.execute("VACUUM")
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def close(self) -> None:
         with self._lock:

@@ -47,6 +47,8 @@ from visavis.face.records import Photo
 
 __all__ = ["Gallery"]
 
+COMPACT_ROWS = 1_000  # deleted faces, at the least, before their space is given back
+
 
 class Gallery:
     """Open with `Gallery.open`; close it, or use it in a `with`.
@@ -96,10 +98,16 @@ class Gallery:
         return self._database.writable
 
     def close(self) -> None:
-        """Write the search index, unless the disk is full, and let go of the files."""
+        """Write the search index, unless the disk is full, and let go of the files.
+
+        When many faces have been deleted, their space is given back first, unless another process writes.
+        """
         if self.writable:
             with contextlib.suppress(GalleryError):
                 self._index.save()
+            with contextlib.suppress(GalleryError):
+                if self._is_wasteful():
+                    self._compact()
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -471,14 +479,36 @@ class Gallery:
         """
         return portable.read(self._database, self.model, path)
 
-    def compact(self) -> None:
-        """Give the space of deleted faces back to the disk; needs the gallery's size again while it runs."""
-        self._database.expect_no_transaction("compact")
-        with self._database.transaction():
-            for table in ("vector", "thumbnail"):
-                self._database.change(f"DELETE FROM {table} WHERE face_id NOT IN (SELECT id FROM face)")
+    def _compact(self) -> None:
+        """Give the space of deleted faces back to the disk; it needs the gallery's size again while it runs.
+
+        Raises:
+            GalleryError: another process writes, or the disk is full. All is as before, or only its space is kept.
+        """
+        with self._database.transaction(wait_ms=0):
+            for table, column in (("vector", "embedding"), ("thumbnail", "jpeg")):  # copied, for rows must not move
+                self._database.change(
+                    f"CREATE TABLE living (face_id INTEGER PRIMARY KEY, {column} BLOB NOT NULL) STRICT"
+                )
+                self._database.change(
+                    f"INSERT INTO living SELECT face_id, {column} FROM face JOIN {table} ON face_id = id ORDER BY id"
+                )
+                self._database.change(f"DROP TABLE {table}")
+                self._database.change(f"ALTER TABLE living RENAME TO {table}")
+            self._database.change(
+                """INSERT INTO meta SELECT 'compacted_to', max(seq) FROM gone
+                WHERE true ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+            )
         self._database.vacuum()
-        self._scrub()
+        self._database.truncate_log()
+
+    def _is_wasteful(self) -> bool:
+        """Whether deleted faces, wiped but not yet compacted, are many and a fifth of all."""
+        [(dead, living)] = self._database.rows(
+            """SELECT coalesce(max(seq), 0) - coalesce((SELECT CAST(value AS INTEGER) FROM meta
+            WHERE key = 'compacted_to'), 0), (SELECT count(*) FROM face) FROM gone"""
+        )
+        return bool(dead >= COMPACT_ROWS and dead * 4 >= living)
 
     def _scrub(self) -> None:
         self._index.save()
