@@ -261,3 +261,14 @@ def everything(folder: Path) -> dict[str, bytes]:
     """All files but the readers' marks that SQLite shares in memory."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("-shm")]
     return {path.name: path.read_bytes() for path in files}
+
+
+def test_the_forgotten_stay_away_when_the_file_goes_and_comes_again(gallery):
+    add(gallery, 1, 11, 12)
+    [ada, _] = gallery.faces()
+    gallery.forget(gallery.enroll([ada.id], "Ada"))
+    for _ in range(2):
+        gallery.remove_file(Path("/photos/1.jpg"))
+        assert gallery.has_content(f"{1:064x}")
+        assert add(gallery, 1, 11, 12) == []
+    assert gallery.faces() == []  # the price: whoever else was in it went with the file

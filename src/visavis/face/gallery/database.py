@@ -37,7 +37,8 @@ CREATE TABLE photo (              -- one row a content
     height_px INTEGER NOT NULL,
     taken_at TEXT,
     indexed_at TEXT NOT NULL,
-    partial INTEGER NOT NULL      -- 1: every file is gone and only enrolled faces were kept
+    partial INTEGER NOT NULL,     -- 1: every file is gone and only enrolled faces were kept
+    settled INTEGER NOT NULL DEFAULT 0  -- 1: somebody in it was forgotten: known for good, never looked at again
 ) STRICT;
 CREATE TABLE file (               -- a path on disk; two copies of a photo are two files
     path BLOB PRIMARY KEY,        -- os.fsencode

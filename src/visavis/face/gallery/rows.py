@@ -80,11 +80,13 @@ def put_file(
 
 
 def release_photo(database: Database, photo_id: int | None) -> None:
-    """Drop a photo that has no file left; one with enrolled faces keeps those."""
+    """Drop a photo that has no file left; one with enrolled faces keeps those, a settled one stays known."""
     if photo_id is None or database.rows("SELECT 1 FROM file WHERE photo_id = ? LIMIT 1", (photo_id,)):
         return
     faces = database.rows("SELECT id, enrolled FROM face WHERE photo_id = ?", (photo_id,))
     delete_faces(database, [face_id for face_id, enrolled in faces if not enrolled])
+    if database.rows("SELECT 1 FROM photo WHERE id = ? AND settled", (photo_id,)):
+        return
     if any(enrolled for _, enrolled in faces):
         database.change("UPDATE photo SET partial = 1 WHERE id = ?", (photo_id,))
     else:

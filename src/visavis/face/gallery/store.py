@@ -441,7 +441,7 @@ class Gallery:
     def forget(self, person: int) -> int:
         """Delete a person with all faces, embeddings, thumbnails and the name, down to the bytes on disk.
 
-        The photos stay known, so that indexing them again does not bring the faces back.
+        The photos stay known, also when their files go and come again, so that no index brings the faces back.
 
         Returns:
             The number of faces deleted.
@@ -454,7 +454,9 @@ class Gallery:
             self._check_people(person)
             ids = [row.id for row in self.faces(person=person)]
             self._database.change(  # whole by decree: nobody is to look for the missing faces
-                "UPDATE photo SET partial = 0 WHERE id IN (SELECT photo_id FROM face WHERE person_id = ?)", (person,)
+                """UPDATE photo SET partial = 0, settled = 1
+                WHERE id IN (SELECT photo_id FROM face WHERE person_id = ?)""",
+                (person,),
             )
             delete_faces(self._database, ids)
             names = self._database.rows("SELECT person_id, name FROM name WHERE person_id <> ?", (person,))
