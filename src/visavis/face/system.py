@@ -108,13 +108,20 @@ class FaceSystem:
     """
 
     def __init__(
-        self, gallery: Gallery, pack: Pack, calibration: Calibration, options: AnalysisOptions, precision: Precision
+        self,
+        gallery: Gallery,
+        pack: Pack,
+        calibration: Calibration,
+        options: AnalysisOptions,
+        precision: Precision,
+        accept_licence: bool,
     ) -> None:
         self.gallery = gallery
         self.pack = pack
         self.calibration = calibration
         self.options = options
         self.precision = precision
+        self.accept_licence = accept_licence
         self._analyzer: Analyzer | None = None
 
     @classmethod
@@ -153,7 +160,8 @@ class FaceSystem:
         calibration = calibration_of(chosen)
         for spec in (chosen.detector, chosen.embedder) if not exists else ():
             pull(spec, accept_licence=accept_licence)  # first, so that a missing model leaves no gallery behind
-        return cls(Gallery.open(folder, model=_embedder_id(chosen)), chosen, calibration, options, precision)
+        gallery = Gallery.open(folder, model=_embedder_id(chosen))
+        return cls(gallery, chosen, calibration, options, precision, accept_licence)
 
     def close(self) -> None:
         """Let go of the gallery."""
@@ -190,7 +198,7 @@ class FaceSystem:
         if count < 1:
             raise InputError(f"workers: expected at least 1, got {count}")
         for spec in (self.pack.detector, self.pack.embedder):
-            pull(spec)
+            pull(spec, accept_licence=self.accept_licence)
         recipe = Workers(self.pack, self.calibration, self.options, self.precision, count)
         report = index(self.gallery, [Path(folder) for folder in folders], recipe, prune=prune, progress=progress)
         if clusters and self.gallery.has_unsorted_faces():
@@ -380,7 +388,11 @@ class FaceSystem:
         """The stages, loaded on first use."""
         if self._analyzer is None:
             self._analyzer = Analyzer(
-                self.pack, calibration=self.calibration, threads=cores(), precision=self.precision
+                self.pack,
+                calibration=self.calibration,
+                threads=cores(),
+                precision=self.precision,
+                accept_licence=self.accept_licence,
             )
         return self._analyzer
 
