@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 from harness import ROOT, write_result
 from PIL import Image, ImageOps
-from protocols import DATA, cfp_photos
+from protocols import DATA, SHARED, cfp_photos
 
 from visavis.face import FaceSystem
 
@@ -124,7 +124,7 @@ def run(pack: str, folder: Path, place: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure every pack, each in a process of its own."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else PHOTOS
-    os.environ.setdefault("VISAVIS_MODEL_PATH", str(DATA.parent / "models"))
+    os.environ.setdefault("VISAVIS_MODEL_PATH", str(SHARED / "models"))
     results = {}
     kept = ROOT / "build" / "bench_memory"
     kept.mkdir(parents=True, exist_ok=True)

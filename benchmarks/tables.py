@@ -126,7 +126,7 @@ def speed() -> str:
 
 
 def _spread(quartiles: list[float]) -> str:
-    low, middle, high = (f"{value:.3g}" for value in quartiles)
+    low, middle, high = (f"{value:.3g}" if value < 1000 else f"{value:,.0f}" for value in quartiles)
     return f"{middle} ({low}-{high})"
 
 
