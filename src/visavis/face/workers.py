@@ -171,7 +171,7 @@ class Workers:
             initializer=_start,
             initargs=(self, os.getpid()),
             # Photos and canvases go back to the system (glibc), lest sizes that come and go tear the heap.
-            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)},
+            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(4 << 20)},
         )
 
 
