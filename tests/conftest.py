@@ -1,12 +1,17 @@
 """What all tests share: hypothesis' profile, and the way to models and data that are not part of the repository."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from visavis.face.models import Pack, packs, pull, status, store_folder
+
+if TYPE_CHECKING:
+    from visavis.face.system import FaceSystem
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,3 +85,20 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
             yield recipe.analyze(analyzer, chunk)
 
     monkeypatch.setattr(Workers, "run", run)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """An empty folder for photos."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def system(tmp_path: Path, squares: Path) -> "Iterator[FaceSystem]":
+    """The face system on a new gallery of `squares`."""
+    from visavis.face.system import FaceSystem
+
+    with FaceSystem.open(tmp_path / "g.visavis", pack=squares) as system:
+        yield system

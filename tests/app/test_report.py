@@ -14,26 +14,12 @@ from tests.face.fake_pack import COLOURS, photo
 from visavis.app import report
 from visavis.app.report import PhotoAnswer, contact_sheet, write_report
 from visavis.errors import PhotoError
-from visavis.face.system import FaceSystem
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
 ELEMENTS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "ul", "ol", "li", "strong", "span"}
 ELEMENTS |= {"div", "article", "section", "img", "table", "tr", "th", "td"}
 EVIL = ("<script>alert(1)</script>", "\" onerror='x' <img src=http://x>", "a\n\x1b[2J{{ 7 * 7 }}", "Zoë & 李")
-
-
-@pytest.fixture
-def system(tmp_path, squares):
-    with FaceSystem.open(tmp_path / "g.visavis", pack=squares) as system:
-        yield system
-
-
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    return folder
 
 
 class Page(html.parser.HTMLParser):

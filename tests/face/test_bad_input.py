@@ -35,13 +35,6 @@ def system(tmp_path, squares, in_process):  # noqa: ARG001 - a fixture for what 
         yield system
 
 
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    return folder
-
-
 def contents(folder):
     """What a gallery holds, whatever its numbers: files with their content, vectors of faces, who belongs together."""
     with Gallery.open(folder) as gallery:

@@ -9,22 +9,8 @@ from tests.face.fake_pack import photo
 from visavis.errors import GalleryError, InputError
 from visavis.face.gallery import Counts
 from visavis.face.indexing import IndexReport
-from visavis.face.system import FaceSystem
 
 pytestmark = pytest.mark.usefixtures("in_process")
-
-
-@pytest.fixture
-def system(tmp_path, squares):
-    with FaceSystem.open(tmp_path / "g.visavis", pack=squares) as system:
-        yield system
-
-
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    return folder
 
 
 def expect(report: IndexReport, **counts):

@@ -11,19 +11,6 @@ from visavis.face.system import FaceSystem
 pytestmark = pytest.mark.usefixtures("in_process")
 
 
-@pytest.fixture
-def system(tmp_path, squares):
-    with FaceSystem.open(tmp_path / "g.visavis", pack=squares) as system:
-        yield system
-
-
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    return folder
-
-
 def people(system):
     """The people as sets of their photos' names."""
     return {
