@@ -21,8 +21,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gui": {"errors", "blocks"},
     "app": {"errors", "blocks", "face", "gui", "__version__"},
 }
-EXTRAS: dict[str, list[str]] = {"face": ["face"], "gui": ["gui"], "app": ["app", "face", "gui"]}
-MODULES = {"pillow": "PIL", "pillow-heif": "pillow_heif"}  # where it is not the name pip knows
+EXTRAS: dict[str, list[str]] = {"face": ["face", "train"], "gui": ["gui"], "app": ["app", "face", "gui", "train"]}
+MODULES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "tensorboardx": "tensorboardX"}  # where it is not the name pip knows
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
