@@ -9,8 +9,8 @@ from importlib import metadata
 
 __all__ = ["Library", "cure", "declared"]
 
-IMPORT_NAMES = {"pillow": "PIL", "pillow-heif": "pillow_heif"}  # where it is not the name pip knows
-EXTRAS = ("face", "gui", "app")  # what users run; `dev` and `docs` are for those who work on visavis
+IMPORT_NAMES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "tensorboardx": "tensorboardX"}  # where it is not the name pip knows
+EXTRAS = ("face", "train", "gui", "app")  # what users run; `dev` and `docs` are for those who work on visavis
 
 
 @dataclass(frozen=True, slots=True)
