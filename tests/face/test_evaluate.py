@@ -113,7 +113,8 @@ def test_identification_by_enumeration(seed, far):
     probe, probe_labels, gallery, gallery_labels = identification(seed)
     mated, strangers = [], []
     for x, label in zip(probe, probe_labels, strict=True):
-        likeness = list(zip((gallery @ x).tolist(), gallery_labels, strict=True))
+        products = [g @ x if g.any() and x.any() else -1.0 for g in gallery]  # zeros stand for no face
+        likeness = list(zip(products, gallery_labels, strict=True))
         own = max((s for s, of in likeness if of == label), default=None)
         other = max(s for s, of in likeness if of != label)
         if own is None:
@@ -129,6 +130,37 @@ def test_identification_by_enumeration(seed, far):
     inside = probe_labels < 4
     rank_one = evaluate.rank_one(probe[inside], probe_labels[inside], gallery, gallery_labels)
     assert rank_one == np.mean([first for _, first in mated])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cumulative_match_by_enumeration(seed):
+    probe, probe_labels, gallery, gallery_labels = identification(seed)
+    inside = probe_labels < 4
+    ranks = []
+    for x, label in zip(probe[inside], probe_labels[inside], strict=True):
+        best = dict.fromkeys(range(4), -math.inf)
+        for g, who in zip(gallery, gallery_labels, strict=True):
+            best[who] = max(best[who], float(g @ x) if g.any() and x.any() else -1.0)
+        own = best.pop(label)
+        ranks.append(1 + sum(similarity >= own for similarity in best.values()))
+    curve = evaluate.cumulative_match(probe[inside], probe_labels[inside], gallery, gallery_labels, ranks=4)
+    assert list(curve) == [np.mean([rank <= k for rank in ranks]) for k in (1, 2, 3, 4)]
+    assert curve[3] == 1.0  # among all four people everybody is found
+    shuffled = np.random.default_rng(seed).permutation(8)
+    again = evaluate.cumulative_match(
+        probe[inside], probe_labels[inside], gallery[shuffled], gallery_labels[shuffled], ranks=4
+    )
+    assert list(again) == list(curve)
+
+
+def test_a_photo_without_a_face_is_never_identified():
+    gallery, none = np.eye(3)[:2], np.zeros((1, 3))
+    facing_away = -np.ones((1, 3)) / np.sqrt(3)
+    assert evaluate.rank_one(none, [0], gallery, [0, 1]) == 0.0
+    # Enrolled without a face: even a probe that is unlike everybody is not taken for them.
+    assert evaluate.rank_one(facing_away, [0], np.concatenate([none, gallery]), [0, 1, 2]) == 0.0
+    found = evaluate.candidates(none, [7], gallery, [0, 1])
+    assert (found.own[0], found.other[0], found.rank[0]) == (-np.inf, -1.0, 0)
 
 
 def test_more_probes_than_fit_a_block():
@@ -213,6 +245,7 @@ def test_one_kind_of_pair_is_refused(function, same):
         (lambda: evaluate.rank_one(EYE, [0, 9], EYE, [0, 1]), "probe_labels: expected people of the gallery"),
         (lambda: evaluate.rank_one(EYE[:0], [], EYE, [0, 1]), "probe_labels: expected at least one"),
         (lambda: evaluate.rank_one(EYE, [0, 1], EYE * np.nan, [0, 1]), "gallery: expected finite"),
+        (lambda: evaluate.cumulative_match(EYE, [0, 1], EYE, [0, 1], ranks=0), "ranks: expected at least 1, got 0"),
         (
             lambda: evaluate.identification_rate_at_far(EYE, [0, 1], EYE, [0, 1], 0.1),
             "got 2 probes inside and 0",

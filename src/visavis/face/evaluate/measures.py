@@ -1,6 +1,6 @@
-"""The measures of face recognition as functions of arrays: verification, identification, clustering.
+"""The measures of verification and clustering as functions of arrays.
 
-Shapes: N pairs or faces, P probes, G gallery templates, D embedding length.
+Shapes: N pairs or faces.
 A pair is accepted when its similarity is at or above the threshold: equal ones together or not at all.
 FAR is the share of the pairs of different people that are accepted, TAR that of the pairs of one person.
 """
@@ -17,11 +17,11 @@ __all__ = [
     "Interval",
     "Roc",
     "Verification",
+    "bar",
     "bcubed",
     "equal_error_rate",
-    "identification_rate_at_far",
     "pairwise",
-    "rank_one",
+    "refuse_infinite",
     "roc",
     "tar_at_far",
     "verification",
@@ -110,7 +110,7 @@ def tar_at_far(similarities: ArrayLike, same: ArrayLike, far: float) -> float:
     Source: ISO/IEC 19795-1; as in the IJB protocols.
     """
     values, truth = _pairs(similarities, same)
-    return float(np.mean(values[truth] > _bar(values[~truth], far)))
+    return float(np.mean(values[truth] > bar(values[~truth], far)))
 
 
 def equal_error_rate(similarities: ArrayLike, same: ArrayLike) -> float:
@@ -123,57 +123,6 @@ def equal_error_rate(similarities: ArrayLike, same: ArrayLike) -> float:
     right = int(np.argmax(excess >= 0.0))
     share = -excess[right - 1] / (excess[right] - excess[right - 1])
     return float(far[right - 1] + share * (far[right] - far[right - 1]))
-
-
-def rank_one(probe: NDArray[Any], probe_labels: ArrayLike, gallery: NDArray[Any], gallery_labels: ArrayLike) -> float:
-    """Closed-set identification: share of probes whose most similar template is of their own person.
-
-    A tie between the own person and another counts as wrong.
-
-    Args:
-        probe: [P, D] float, unit length.
-        probe_labels: [P] whose they are; all of them in the gallery.
-        gallery: [G, D] float, unit length; several templates of a person are allowed.
-        gallery_labels: [G].
-
-    Raises:
-        TensorError: shapes or types other than these.
-        InputError: no probes, no templates, not finite, or a probe without a template of its person.
-
-    Source: Grother and Phillips, Models of large population recognition performance, CVPR 2004.
-    """
-    own, other = _own_and_other(probe, probe_labels, gallery, gallery_labels)
-    if strangers := int((own == -np.inf).sum()):
-        raise InputError(f"probe_labels: expected people of the gallery, got {strangers} probes of others")
-    return float(np.mean(own > other))
-
-
-def identification_rate_at_far(
-    probe: NDArray[Any],
-    probe_labels: ArrayLike,
-    gallery: NDArray[Any],
-    gallery_labels: ArrayLike,
-    far: float,
-) -> float:
-    """Open-set identification, DIR@FAR: share of mated probes found at rank one above a threshold.
-
-    Mated: the probe's person has a template. The threshold is the lowest at which no more than `far` of the
-    non-mated probes have a template that similar. Arguments as `rank_one`; ties as there and in `tar_at_far`.
-
-    Raises:
-        TensorError: shapes or types other than these.
-        InputError: no templates, not finite, no mated probes, or no non-mated ones.
-
-    Source: Phillips, Grother and Micheals, Handbook of Face Recognition, 2nd ed., chapter 21, 2011.
-    """
-    own, other = _own_and_other(probe, probe_labels, gallery, gallery_labels)
-    mated = own > -np.inf
-    if mated.all() or not mated.any():
-        raise InputError(
-            "probe_labels: expected people inside and outside the gallery, "
-            f"got {mated.sum()} probes inside and {(~mated).sum()} outside"
-        )
-    return float(np.mean((own > other)[mated] & (own[mated] > _bar(other[~mated], far))))
 
 
 def pairwise(labels_true: ArrayLike, labels_predicted: ArrayLike) -> Agreement:
@@ -238,7 +187,7 @@ def _pairs(similarities: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64
     expect("similarities", values, "float", None)
     if truth.dtype != np.bool_ or truth.shape != values.shape:
         raise TensorError(f"same: expected bool [{len(values)}], got {truth.dtype} {list(truth.shape)}")
-    _refuse_infinite("similarities", values)
+    refuse_infinite("similarities", values)
     if truth.all() or not truth.any():
         raise InputError(
             f"same: expected pairs of one person and pairs of different people, got {truth.sum()} and {(~truth).sum()}"
@@ -246,13 +195,22 @@ def _pairs(similarities: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64
     return values.astype(np.float64), truth
 
 
-def _refuse_infinite(name: str, array: NDArray[Any]) -> None:
+def refuse_infinite(name: str, array: NDArray[Any]) -> None:
+    """Raise InputError where a number is infinite or NaN."""
     if bad := int((~np.isfinite(array)).sum()):
         raise InputError(f"{name}: expected finite numbers, got {bad} of {array.size} infinite or NaN")
 
 
-def _bar(impostors: NDArray[np.floating[Any]], far: float) -> float:
-    """The similarity to exceed, lest more than a share of `far` of `impostors` be accepted."""
+def bar(impostors: NDArray[np.floating[Any]], far: float) -> float:
+    """The similarity to exceed, lest more than a share of `far` of `impostors` be accepted; -inf: all may be.
+
+    Args:
+        impostors: [N] similarities of different people.
+        far: share in [0, 1].
+
+    Raises:
+        InputError: `far` is no share.
+    """
     if not 0.0 <= far <= 1.0:
         raise InputError(f"far: expected a share in [0, 1], got {far}")
     shares = np.arange(1, len(impostors) + 1) / len(impostors)
@@ -265,33 +223,6 @@ def _best_threshold(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> fl
     right = points.tar * truth.sum() - points.far * (~truth).sum()  # right answers, but for a constant
     best = int(np.argmax(np.round(right)))
     return float(np.mean([points.thresholds[best], np.append(points.thresholds, -np.inf)[best + 1]]))
-
-
-def _own_and_other(
-    probe: NDArray[Any], probe_labels: ArrayLike, gallery: NDArray[Any], gallery_labels: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[P] each: the best similarity with the own person's templates and with the others'; -inf where none."""
-    labels, names = np.asarray(probe_labels), np.asarray(gallery_labels)
-    expect("probe", probe, "float", None, None)
-    expect("gallery", gallery, "float", None, probe.shape[1])
-    for name, array, count in (
-        ("probe_labels", labels, len(probe)),
-        ("gallery_labels", names, len(gallery)),
-    ):
-        if array.shape != (count,):
-            raise TensorError(f"{name}: expected [{count}], got {list(array.shape)}")
-        if count == 0:
-            raise InputError(f"{name}: expected at least one, got none")
-    _refuse_infinite("probe", probe)
-    _refuse_infinite("gallery", gallery)
-    own, other = np.empty(len(probe)), np.empty(len(probe))
-    for first in range(0, len(probe), 1024):
-        rows = slice(first, first + 1024)
-        similarities = probe[rows] @ gallery.T
-        mates = labels[rows, None] == names
-        own[rows] = np.where(mates, similarities, -np.inf).max(axis=1)
-        other[rows] = np.where(mates, -np.inf, similarities).max(axis=1)
-    return own, other
 
 
 def _contingency(
