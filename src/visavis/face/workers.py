@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from visavis.face.photos import Decoded, read
 from visavis.face.records import Photo
 from visavis.face.runtime import Precision
 
-__all__ = ["AnalysisOptions", "File", "Outcome", "Workers", "cores", "new_face"]
+__all__ = ["AnalysisOptions", "File", "Outcome", "Workers", "cores", "new_face", "process_pool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +164,7 @@ class Workers:
             return [f"photo: its faces cannot be analysed ({str(error) or 'not enough memory'})"]
 
     def _pool(self, count: int) -> Any:
-        from loky import ProcessPoolExecutor  # its workers do not import the user's script again
-
-        return ProcessPoolExecutor(
-            count,
-            initializer=_start,
-            initargs=(self, os.getpid()),
-            # Photos and canvases go back to the system (glibc), lest sizes that come and go tear the heap.
-            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(4 << 20)},
-        )
+        return process_pool(count, _start, self)
 
 
 def _submit(pool: Any, files: list[File]) -> "Future[list[Outcome]]":
@@ -195,6 +187,22 @@ def new_face(face: AnalyzedFace) -> NewFace:
     return NewFace(face.detection, face.residual_px, face.quality, face.embedding, face.thumbnail)
 
 
+def process_pool(count: int, start: Callable[..., None] | None = None, *arguments: Any) -> Any:
+    """Worker processes as a loky executor, each of one thread, that end with this process however it ends.
+
+    `start`, a function of a module, is called in each with the `arguments`. Ctrl-C is left to this process to answer.
+    """
+    from loky import ProcessPoolExecutor  # its workers do not import the user's script again
+
+    return ProcessPoolExecutor(
+        count,
+        initializer=_begin,
+        initargs=(os.getpid(), start, *arguments),
+        # Photos and canvases go back to the system (glibc), lest sizes that come and go tear the heap.
+        env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(4 << 20)},
+    )
+
+
 def cores() -> int:
     """The processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -206,11 +214,16 @@ _recipe: Workers
 _analyzer: Analyzer | None = None
 
 
-def _start(recipe: Workers, parent: int) -> None:
+def _begin(parent: int, start: Callable[..., None] | None, *arguments: Any) -> None:
+    if start is not None:
+        start(*arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _start(recipe: Workers) -> None:
     global _recipe
     _recipe = recipe
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
