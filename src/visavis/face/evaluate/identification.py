@@ -54,7 +54,7 @@ def candidates(
     order = np.argsort(names, kind="stable")
     people, starts = np.unique(names[order], return_index=True)
     gallery = gallery[order]
-    empty, empty_template = ~probe.any(axis=1), ~gallery.any(axis=1)
+    empty, empty_template = (~np.any(rows, axis=1, keepdims=True) for rows in (probe, gallery))
     place = np.minimum(np.searchsorted(people, labels), len(people) - 1)
     mated = people[place] == labels
     own, other = np.empty(len(probe)), np.full(len(probe), -np.inf)
@@ -62,7 +62,7 @@ def candidates(
     for first in range(0, len(probe), _BLOCK):
         rows = slice(first, first + _BLOCK)
         similarities = (probe[rows] @ gallery.T).astype(np.float64)
-        similarities[empty[rows, None] | empty_template] = -1.0
+        similarities[empty[rows] | empty_template.T] = -1.0
         best = np.maximum.reduceat(similarities, starts, axis=1)  # a column a person
         mine = np.arange(len(best)), place[rows]
         own[rows] = np.where(mated[rows], best[mine], -np.inf)
