@@ -10,17 +10,29 @@ from torch import Tensor
 
 from visavis.errors import InputError, expect
 
-__all__ = ["check_angle", "check_number", "check_scale", "pick", "put", "shift", "sine"]
+__all__ = [
+    "angle",
+    "check_angle",
+    "check_labels",
+    "check_number",
+    "check_scale",
+    "falling",
+    "pick",
+    "put",
+    "shift",
+    "sine",
+    "wide",
+]
 
 
-def check_number(name: str, value: float, low: float, high: float, what: str = "a number") -> None:
+def check_number(name: str, value: float, low: float, high: float) -> None:
     """Refuse a setting outside [low, high], and NaN.
 
     Raises:
         InputError: it is.
     """
     if not low <= value <= high:
-        raise InputError(f"{name}: expected {what} in [{low:g}, {high:g}], got {value}")
+        raise InputError(f"{name}: expected a number in [{low:g}, {high:g}], got {value}")
 
 
 def check_angle(name: str, value: float) -> None:
@@ -44,25 +56,38 @@ def check_scale(scale: float) -> None:
         raise InputError(f"scale: expected a positive gain, got {scale}")
 
 
-def pick(cosines: Tensor, labels: Tensor) -> Tensor:
-    """Every sample's cosine to its own class, [N] out of [N, C], after a look at both.
+def check_labels(labels: Tensor, samples: int, classes: int) -> None:
+    """Refuse labels that are not int64 [samples] in [0, classes).
 
-    Half precision becomes float32: these are N numbers, and a curve through an angle needs the digits.
-    The range of the labels is looked at on a CPU only: a look would stall a GPU, and the gather refuses them there.
+    The range is looked at on a CPU only: a look would stall a GPU, whose gather refuses such a label anyway.
+
+    Raises:
+        TensorError: another dtype or shape.
+        InputError: a label outside the range.
+    """
+    expect("labels", labels, "int64", samples)
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and samples > 0:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            wrong = low if low < 0 else high
+            raise InputError(f"labels: expected classes in [0, {classes}), got {wrong}; do they start at 0?")
+
+
+def wide(values: Tensor) -> Tensor:
+    """Half precision as float32, all else as it is: a curve through an angle needs the digits."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def pick(cosines: Tensor, labels: Tensor) -> Tensor:
+    """Every sample's cosine to its own class, [N] `wide` out of [N, C], after a look at both.
 
     Raises:
         TensorError: `cosines` is not float [N, C], or `labels` not int64 [N].
         InputError: a label outside [0, C).
     """
     expect("cosines", cosines, "float", None, None)
-    expect("labels", labels, "int64", len(cosines))
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and len(labels):
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= cosines.shape[1]:
-            wrong = low if low < 0 else high
-            raise InputError(f"labels: expected classes in [0, {cosines.shape[1]}), got {wrong}; do labels start at 0?")
-    target = cosines.gather(1, labels[:, None]).squeeze(1)
-    return target.float() if target.dtype in (torch.float16, torch.bfloat16) else target
+    check_labels(labels, *cosines.shape)
+    return wide(cosines.gather(1, labels[:, None]).squeeze(1))
 
 
 def put(cosines: Tensor, labels: Tensor, target: Tensor) -> Tensor:
@@ -79,17 +104,27 @@ def sine(cosines: Tensor) -> Tensor:
     return ((1.0 - cosines) * (1.0 + cosines)).clamp_min(torch.finfo(cosines.dtype).tiny).sqrt()
 
 
-def shift(cosines: Tensor, margin: Tensor | float) -> Tensor:
-    """``cos(t + margin)`` from ``cos t``, falling in t from 0 to pi, for a margin in [-pi, pi] (one, or one a sample).
+def angle(cosines: Tensor) -> Tensor:
+    """The angle in [0, pi] that has this cosine; its slope, ``-1 / sin t``, is 0 at both ends, as that of `sine` is."""
+    return torch.atan2(sine(cosines), cosines)
 
-    Where ``t + margin`` leaves [0, pi] the cosine would turn round. It goes on as the cosine turned about that point
-    instead, ``-2 - cos(t + margin)`` above and ``2 - cos(t + margin)`` below: value and slope stay continuous.
-    Where such a continuation ends, in an angle of exactly 0 or pi, its slope is 0, as that of `sine` is.
+
+def falling(angles: Tensor) -> Tensor:
+    """The cosine made to fall for ever: ``(-1)^k cos a - 2 k`` with ``k = floor(a / pi)``, of slope ``-|sin a|``."""
+    turns = (angles / math.pi).detach().floor()
+    return (1.0 - 2.0 * turns.remainder(2.0)) * angles.cos() - 2.0 * turns
+
+
+def shift(cosines: Tensor, margin: Tensor | float) -> Tensor:
+    """``falling(t + margin)`` from ``cos t`` and without t: a margin in [-pi, pi], one for all or one a sample.
+
+    Where ``t + margin`` leaves [0, pi] this is ``-2 - cos(t + margin)`` above and ``2 - cos(t + margin)`` below. Where
+    such a continuation ends, at ``t = 0`` or ``pi``, its slope is 0, as that of `sine` is.
     """
     margin = torch.as_tensor(margin, dtype=cosines.dtype)
     cos_margin = margin.cos()
     shifted = cosines * cos_margin - sine(cosines) * margin.sin()
+    turned = torch.where(cosines.abs() < 1.0, shifted, shifted.detach())
     above = (margin > 0) & (cosines < -cos_margin)
     below = (margin < 0) & (cosines > cos_margin)
-    turned = torch.where(cosines.abs() < 1.0, shifted, shifted.detach())
     return torch.where(above, -2.0 - turned, torch.where(below, 2.0 - turned, shifted))
