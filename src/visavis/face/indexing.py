@@ -13,17 +13,13 @@ from pathlib import Path
 
 from visavis.errors import InputError
 from visavis.face.gallery import FileRow, Gallery
-from visavis.face.photos import looks_like_photo
+from visavis.face.photos import PHOTO_SUFFIXES, looks_like_photo
 from visavis.face.records import Photo
 from visavis.face.workers import File, Outcome, Workers
 
 __all__ = ["IndexReport", "absolute", "index"]
 
 _CHUNK = 8  # photos a worker takes at once; their faces are embedded together
-_PHOTO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in "jpg jpeg jpe jfif png webp heic heif hif avif tif tiff gif bmp pgm ppm pnm jp2".split()  # noqa: SIM905
-)
 
 
 def _silent(_done: int, _total: int | None) -> None:
@@ -225,7 +221,7 @@ def _fresh(
                         report.known += not touched
                         advance(1)
                         continue
-        named_like_one = file.path.suffix.lower() in _PHOTO_SUFFIXES
+        named_like_one = file.path.suffix.lower() in PHOTO_SUFFIXES
         if looks_like_photo(head) or named_like_one or (row is not None and not head):
             yield file
             continue

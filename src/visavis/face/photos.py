@@ -21,11 +21,24 @@ from visavis.face.records import Photo
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_BYTES", "MAX_JPEG_PIXELS", "MAX_PIXELS", "Decoded", "decode", "looks_like_photo", "read"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_JPEG_PIXELS",
+    "MAX_PIXELS",
+    "PHOTO_SUFFIXES",
+    "Decoded",
+    "decode",
+    "looks_like_photo",
+    "read",
+]
 
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 150_000_000  # decoded whole, four bytes each
 MAX_JPEG_PIXELS = 300_000_000  # decoded at down to an eighth of their side
+PHOTO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in "jpg jpeg jpe jfif png webp heic heif hif avif tif tiff gif bmp pgm ppm pnm jp2".split()  # noqa: SIM905
+)
 
 _BAND_PX = 2**22  # of a whole decoded photo, turned to RGB and reduced at once
 
