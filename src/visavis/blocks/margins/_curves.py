@@ -21,6 +21,7 @@ __all__ = [
     "put",
     "shift",
     "sine",
+    "unit",
     "wide",
 ]
 
@@ -128,3 +129,13 @@ def shift(cosines: Tensor, margin: Tensor | float) -> Tensor:
     above = (margin > 0) & (cosines < -cos_margin)
     below = (margin < 0) & (cosines > cos_margin)
     return torch.where(above, -2.0 - turned, torch.where(below, 2.0 - turned, shifted))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """[N, D] vectors at length 1, `wide`; one of length 0 stays as it is, with the gradient of one of length 1.
+
+    `torch.nn.functional.normalize` divides such a one by 1e-12, and its gradient too.
+    """
+    vectors = wide(vectors)
+    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / torch.where(norms > 0.0, norms, 1.0)

@@ -148,9 +148,9 @@ class MagFace(Margin):
         The authors' code clamps the length instead, and lets such a feature lie.
         """
         inside = norms.clamp_min(self.low_norm)
-        slope = 1.0 / self.high_norm**2 - 1.0 / self.low_norm**2
-        below = slope * (norms - self.low_norm).clamp_max(0.0)
-        return self.weight * (inside / self.high_norm**2 + 1.0 / inside + below)
+        curve = inside / self.high_norm**2 + 1.0 / inside
+        tangent = norms / self.high_norm**2 + (2.0 - norms / self.low_norm) / self.low_norm
+        return self.weight * torch.where(norms < self.low_norm, tangent, curve)
 
 
 def magface(

@@ -6,9 +6,9 @@ samples of a batch.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import softplus
 
-from visavis.blocks.margins._curves import check_number, check_scale, pick, put, wide
+from visavis.blocks.margins._curves import check_number, check_scale, pick, put, unit
 from visavis.blocks.margins.margin import Margin
 from visavis.errors import expect
 
@@ -98,8 +98,8 @@ def circle_pairs(features: Tensor, labels: Tensor, *, margin: float = 0.25, scal
     check_scale(scale)
     expect("features", features, "float", None, None)
     expect("labels", labels, "int64", len(features))
-    unit = normalize(wide(features))
-    cosines = unit @ unit.T
+    directions = unit(features)
+    cosines = directions @ directions.T
     same = labels[:, None] == labels
     own = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     low = torch.finfo(cosines.dtype).min / 4  # a sum of two stays finite, and its exponential is 0
