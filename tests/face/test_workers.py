@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 
@@ -18,7 +19,7 @@ from visavis.face.indexing import IndexReport
 from visavis.face.match import calibration_of
 from visavis.face.models import load_pack, pull
 from visavis.face.system import FaceSystem
-from visavis.face.workers import AnalysisOptions, File, Workers
+from visavis.face.workers import AnalysisOptions, File, Outcome, Workers
 
 SCRIPT = """
 from visavis.face import FaceSystem
@@ -55,6 +56,22 @@ def children():
 @pytest.fixture
 def paths(tmp_path):
     return [photo(tmp_path / f"{number}.png", *range(number)) for number in range(5)]
+
+
+def test_no_photo_is_left_out_when_all_that_are_in_work_are_done_at_once(squares, paths, monkeypatch):
+    class Prompt:
+        """A pool whose work is done when it has been handed over."""
+
+        def submit(self, _function, files):
+            future = Future()
+            future.set_result([Outcome(file, "seen", []) for file in files])
+            return future
+
+        def shutdown(self, **_options):
+            pass
+
+    monkeypatch.setattr(Workers, "_pool", lambda _self, _count: Prompt())
+    assert run(recipe(squares, count=1), *([path] for path in paths)) == {path.name: "seen" for path in paths}
 
 
 def test_every_photo_comes_back_with_its_faces(squares, paths):

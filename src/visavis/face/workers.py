@@ -85,9 +85,11 @@ class Workers:
         pool = self._pool(self.count)
         try:
             waiting[_submit(pool, first)] = first
-            while waiting:
+            while True:
                 while len(waiting) < 2 * self.count and (chunk := next(source, None)):
                     waiting[_submit(pool, chunk)] = chunk
+                if not waiting:  # asked after the refill, for all that waited may have been done at once
+                    return
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 broken = []
                 for future in done:
@@ -101,8 +103,6 @@ class Workers:
                     yield from self._one_by_one(file for chunk in [*broken, *waiting.values()] for file in chunk)
                     waiting.clear()
                     pool = self._pool(self.count)
-                    if chunk := next(source, None):
-                        waiting[_submit(pool, chunk)] = chunk
         finally:
             pool.shutdown(kill_workers=True)  # what is still in work is not wanted any more
 
