@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from visavis.face.gallery import FaceRow
     from visavis.face.system import FaceSystem, Identified
 
-__all__ = ["PhotoAnswer", "contact_sheet", "write_report"]
+__all__ = ["PhotoAnswer", "contact_sheet", "data_uri", "draft_of", "write_report"]
 
 FACES_A_ROW = 10
 THUMBNAIL_PX = 96
@@ -71,7 +71,7 @@ def contact_sheet(system: "FaceSystem", path: Path) -> None:
                 picture = Image.open(io.BytesIO(system.gallery.thumbnail(face.id)), formats=["JPEG"])
                 picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
                 sheet.paste(picture, (label + column * step, top))
-    with _draft(path) as draft:
+    with draft_of(path) as draft:
         sheet.save(draft, "PNG")
 
 
@@ -109,12 +109,12 @@ def write_report(
         calibration=system.calibration.measured_on,
         version=__version__,
     )
-    with _draft(path) as draft:
+    with draft_of(path) as draft:
         draft.write_text(page, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _draft(path: Path) -> Iterator[Path]:
+def draft_of(path: Path) -> Iterator[Path]:
     """A file beside `path`, for the owner alone, as it holds faces; it becomes `path` when all went well."""
     draft = path.with_name(f"{path.name}.part")
     draft.unlink(missing_ok=True)  # of a killed run, and with who knows what rights
@@ -155,7 +155,7 @@ def _answer(answer: PhotoAnswer) -> dict[str, object]:
         )
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
-    return {"name": printable(answer.path.name), "picture": _data_uri(buffer.getvalue()), "lines": lines}
+    return {"name": printable(answer.path.name), "picture": data_uri(buffer.getvalue()), "lines": lines}
 
 
 def _best(system: "FaceSystem", person: int) -> list["FaceRow"]:
@@ -170,7 +170,7 @@ def _seen_once(system: "FaceSystem") -> list["FaceRow"]:
 
 
 def _pictures(system: "FaceSystem", faces: Sequence["FaceRow"]) -> list[dict[str, str]]:
-    return [{"picture": _data_uri(system.gallery.thumbnail(face.id)), "caption": _caption(face)} for face in faces]
+    return [{"picture": data_uri(system.gallery.thumbnail(face.id)), "caption": _caption(face)} for face in faces]
 
 
 def _caption(face: "FaceRow") -> str:
@@ -178,8 +178,9 @@ def _caption(face: "FaceRow") -> str:
     return f"face {face.id}, quality {face.quality:.2f}, {where}"
 
 
-def _data_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+def data_uri(picture: bytes, kind: str = "jpeg") -> str:
+    """A picture's file as a URL that holds it."""
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
 def _fonts(size_px: int) -> list["ImageFont.FreeTypeFont | ImageFont.ImageFont"]:

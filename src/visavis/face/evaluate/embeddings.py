@@ -104,7 +104,7 @@ def embed_photos(
     dim = len(next(iter(vectors.values())))
     embeddings, boxes = np.zeros((len(photos), dim), np.float32), np.zeros((len(photos), 4), np.float32)
     for row, path in enumerate(photos):
-        value = known.get(path)
+        value = None if path in unreadable else known[path]
         if value is not None:
             embeddings[row], boxes[row] = vectors[path], np.frombuffer(value[1], np.float32)
     return Faces(embeddings, boxes, {row: unreadable[path] for row, path in enumerate(photos) if path in unreadable})

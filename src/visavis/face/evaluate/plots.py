@@ -6,7 +6,7 @@ The DET curve shows both errors on axes bent so that normally distributed simila
 import io
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +35,19 @@ def roc_plot(reports: Sequence[VerificationReport], *, dark: bool = False) -> "F
         InputError: no reports.
         MissingExtraError: matplotlib is not installed.
     """
-    figure, axes = _axes(reports, "FAR: pairs of different people accepted", "TAR: pairs of one person accepted", dark)
+    figure, axes = _axes(
+        reports, "FAR: pairs of different people accepted", "TAR: pairs of one person accepted, %", dark
+    )
     axes.set_xscale("log")
     for report, colour in zip(reports, _cycled(reports, dark), strict=True):
         far, tar = _from_least(report)
-        axes.step(far, tar, where="post", color=colour, label=report.name)
+        axes.step(far, 100 * tar, where="post", color=colour, label=report.name)
         fars = [point.far for point in report.operating_points]
-        tars = [point.tar for point in report.operating_points]
-        axes.vlines(fars, [tar.low for tar in tars], [tar.high for tar in tars], color=colour, alpha=0.5, linewidth=4)
+        low = [100 * point.tar.low for point in report.operating_points]
+        high = [100 * point.tar.high for point in report.operating_points]
+        axes.vlines(fars, low, high, color=colour, alpha=0.5, linewidth=4)
     axes.set_xlim(max(1e-6, min(_least(report) for report in reports)), 1.0)
-    axes.legend(loc="lower right")
+    _legend(axes, "lower right", dark)
     return figure
 
 
@@ -53,19 +56,21 @@ def det_plot(reports: Sequence[VerificationReport], *, dark: bool = False) -> "F
 
     Source: Martin et al., The DET curve in assessment of detection task performance, Eurospeech 1997.
     """
-    figure, axes = _axes(reports, "pairs of different people accepted", "pairs of one person refused", dark)
+    figure, axes = _axes(
+        reports, "FAR: pairs of different people accepted, %", "1 - TAR: pairs of one person refused, %", dark
+    )
     for report, colour in zip(reports, _cycled(reports, dark), strict=True):
         far, tar = _from_least(report)
         inside = (far < 1) & (tar < 1) & (tar > 0)
         axes.plot(_quantiles(far[inside]), _quantiles(1 - tar[inside]), color=colour, label=report.name)
-    ticks, names = _quantiles(np.array(_DET_TICKS)), [f"{100 * tick:g} %" for tick in _DET_TICKS]
+    ticks, names = _quantiles(np.array(_DET_TICKS)), [f"{100 * tick:g}" for tick in _DET_TICKS]
     axes.set_xticks(ticks, names)
     axes.set_yticks(ticks, names)
     low = max(1e-6, min(_least(report) for report in reports))
     ends = _quantiles(np.array([low / 1.5, 0.8]))
     axes.set_xlim(*ends)
     axes.set_ylim(*_quantiles(np.array([min(low * 10, 1e-3), 0.8])))
-    axes.legend(loc="upper right")
+    _legend(axes, "upper right", dark)
     return figure
 
 
@@ -83,7 +88,7 @@ def _axes(reports: Sequence[VerificationReport], x: str, y: str, dark: bool) -> 
         from matplotlib.figure import Figure  # and not pyplot, which keeps figures and opens windows
     except ImportError as error:
         raise MissingExtraError('matplotlib: expected it to be installed; pip install "visavis[train]"') from error
-    ink, ground = ("#e8eaed", "#1e2127") if dark else ("#1d2129", "#ffffff")
+    ink, ground = _ink(dark), "#1e2127" if dark else "#ffffff"
     figure = Figure(figsize=(6.0, 4.2), layout="constrained", facecolor=ground)
     axes = figure.add_subplot(facecolor=ground)
     axes.set_xlabel(x, color=ink)
@@ -93,6 +98,14 @@ def _axes(reports: Sequence[VerificationReport], x: str, y: str, dark: bool) -> 
     for spine in axes.spines.values():
         spine.set_color(ink)
     return figure, axes
+
+
+def _legend(axes: "Axes", place: Literal["lower right", "upper right"], dark: bool) -> None:
+    axes.legend(loc=place, frameon=False, labelcolor=_ink(dark))
+
+
+def _ink(dark: bool) -> str:
+    return "#e8eaed" if dark else "#1d2129"
 
 
 def _cycled(reports: Sequence[Any], dark: bool) -> list[str]:

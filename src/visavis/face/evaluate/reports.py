@@ -4,6 +4,7 @@ Shapes: N faces, P pairs, D embedding length, K people.
 A row of zeros stands for a photo without a face: its pairs have the lowest similarity, -1, and count against.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-_GROUP_FAR = 1e-3
+_USUAL_FAR = 1e-3
 _RANKS = 20
 _CURVE = 400  # points of a ROC that are kept, at most twice as many
 _HARDEST = 12  # pairs of a kind
@@ -67,10 +68,14 @@ class VerificationReport:
     accuracy: Estimate | None  # over folds; None: no folds
     accuracy_std: float | None  # of the folds' accuracies
     roc: Roc  # thinned to some hundred points
-    group_threshold: OperatingPoint | None  # None: no groups
-    groups: list[GroupErrors]
+    groups: list[GroupErrors]  # at the threshold of `usual`
     hardest_impostors: NDArray[np.int64]  # pairs of two people, the most similar first, a photo once
     hardest_genuine: NDArray[np.int64]  # pairs of one person with a face in both, the least similar first
+
+    @property
+    def usual(self) -> OperatingPoint | None:
+        """The operating point at a FAR of 1e-3, or the nearest there is; None: too few pairs for any."""
+        return min(self.operating_points, key=_distance_from_usual, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +186,10 @@ def verify(
     error, *shares = estimates(values, drawn, trials)
     accuracy = shares.pop() if folds is not None else None
     points = [OperatingPoint(*row) for row in zip(fars, bars, shares, strict=True)]
-    common = None if groups is None else min(points, key=lambda point: abs(np.log(point.far / _GROUP_FAR)))
-    by_group = [] if groups is None else [groups[int(number)] for number in seen]
+    by_group: list[GroupErrors] = []
+    if groups is not None and points:
+        threshold = min(points, key=_distance_from_usual).threshold
+        by_group = _groups(similarities, who, [groups[int(number)] for number in seen], threshold, resamples, seed)
     return VerificationReport(
         name=name,
         people=len(seen),
@@ -194,8 +201,7 @@ def verify(
         accuracy=accuracy,
         accuracy_std=None if folds is None else float(np.std(compared.accuracies(np.ones(len(seen))))),
         roc=_thinned(roc(similarities, same)),
-        group_threshold=common,
-        groups=[] if common is None else _groups(similarities, who, by_group, common.threshold, resamples, seed),
+        groups=by_group,
         hardest_impostors=_hardest(-similarities, pairs, ~same),
         hardest_genuine=_hardest(similarities, pairs, same & (similarities > NO_FACE)),
     )
@@ -284,6 +290,10 @@ def _open_set(
     drawn = resample(rates, people, resamples=resamples, seed=seed)
     found = estimates(rates(np.ones(people)), drawn, [len(np.unique(own_who))] * len(fars))
     return [OpenSetPoint(far, bar(strangers, far), rate) for far, rate in zip(fars, found, strict=True)]
+
+
+def _distance_from_usual(point: OperatingPoint) -> float:
+    return abs(math.log(point.far / _USUAL_FAR))
 
 
 def _groups(

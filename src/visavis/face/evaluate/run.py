@@ -95,7 +95,7 @@ class Evaluation:
                 {"far": point.far, "threshold": point.threshold, **_estimate(point.tar)}
                 for point in report.operating_points
             ],
-            "groups_at_far": None if report.group_threshold is None else report.group_threshold.far,
+            "groups_at_far": report.usual.far if report.usual and report.groups else None,
             "groups": [_group(group) for group in report.groups],
             "hardest_pairs_of_two_people": pairs(report.hardest_impostors),
             "hardest_pairs_of_one_person": pairs(report.hardest_genuine),
