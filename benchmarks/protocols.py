@@ -1,5 +1,6 @@
 """The measuring data beside the repository and the protocols that come with it."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.face.analyze import AnalyzedFace
+from visavis.face.evaluate import Protocol, embeddings, read_protocol
 from visavis.face.photos import Decoded
 
 ROOT = Path(__file__).parents[1]
@@ -25,37 +27,29 @@ def stages_hash() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
+@functools.cache
+def _cfp() -> Protocol:
+    return read_protocol(DATA / "cfp", kind="cfp")
+
+
 def cfp_photos() -> Iterator[tuple[int, str, Path]]:
     """(person 1..500, "frontal" or "profile", path) of CFP's 7,000 photos, in the order of its pair lists."""
-    folder = DATA / "cfp"
-    for letter, kind in (("F", "frontal"), ("P", "profile")):
-        for line in (folder / "Protocol" / f"Pair_list_{letter}.txt").read_text().splitlines():
-            path = folder / "Protocol" / line.split()[1]
-            yield int(path.parts[-3]), kind, path.resolve()
+    for path in _cfp().photos:
+        yield int(path.parts[-3]), path.parts[-2], path
 
 
 def cfp_pairs(protocol: str) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
     """CFP's ten folds of protocol "FF" or "FP": [P, 2] rows of `cfp_photos`, same or not [P], fold [P]."""
-    pairs, same, folds = [], [], []
-    for fold in range(1, 11):
-        for name in ("same", "diff"):
-            text = (DATA / "cfp" / "Protocol" / "Split" / protocol / f"{fold:02d}" / f"{name}.txt").read_text()
-            for line in text.split():
-                first, second = (int(number) - 1 for number in line.split(","))
-                pairs.append((first, second + (5000 if protocol == "FP" else 0)))
-                same.append(name == "same")
-                folds.append(fold)
-    return np.array(pairs), np.array(same), np.array(folds)
+    [pairs] = [pairs for pairs in _cfp().pairs if pairs.name == protocol]
+    people = np.array(_cfp().people)[pairs.rows]
+    assert pairs.folds is not None
+    return pairs.rows, people[:, 0] == people[:, 1], pairs.folds
 
 
 def central(faces: Sequence[AnalyzedFace], photo: Decoded) -> AnalyzedFace | None:
     """The face nearest to the middle: the one such data sets mean."""
-    middle = (np.array([photo.photo.width_px, photo.photo.height_px]) - 1) / 2
-
-    def distance(face: AnalyzedFace) -> float:
-        return float(np.hypot(*(face.detection.box_xyxy_px.reshape(2, 2).mean(0) - middle)))
-
-    return min(faces, key=distance, default=None)
+    number = embeddings.central([face.detection for face in faces], photo.photo)
+    return None if number is None else faces[number]
 
 
 def att_photos() -> list[Path]:

@@ -88,12 +88,21 @@ def share(value: float) -> str:
     >>> share(0.98765), share(1.0), share(0.00012)
     ('98.77 %', '100.00 %', '0.012 %')
     """
-    return f"{100 * value:.2f} %" if value == 0 or value >= 0.001 else f"{100 * value:.2g} %"
+    return f"{_hundredths(value)} %"
 
 
 def interval(estimate: "Estimate | None") -> str:
-    """The ends of an interval for people."""
-    return "" if estimate is None else f"{share(estimate.low)} to {share(estimate.high)}"
+    """The ends of an interval for people.
+
+    >>> from visavis.face.evaluate import Estimate
+    >>> interval(Estimate(0.5, 0.25, 0.75))
+    '25.00 to 75.00 %'
+    """
+    return "" if estimate is None else f"{_hundredths(estimate.low)} to {share(estimate.high)}"
+
+
+def _hundredths(value: float) -> str:
+    return f"{100 * value:.2f}" if value == 0 or value >= 0.001 else f"{100 * value:.2g}"
 
 
 def _one_in(far: float) -> str:

@@ -9,7 +9,7 @@ Shapes: N photos, D embedding length.
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from visavis import __version__
 from visavis.errors import InputError
-from visavis.face.gallery import NewFace
 from visavis.face.match import Calibration
 from visavis.face.models import Pack, pull
-from visavis.face.records import Photo
+from visavis.face.records import Detection, Photo
 from visavis.face.runtime import Precision
 from visavis.face.workers import AnalysisOptions, File, Workers, cores
 
@@ -92,8 +91,11 @@ def embed_photos(
                 if isinstance(outcome.photo, str):
                     unreadable[outcome.file.path] = outcome.photo
                 else:
-                    face = central(outcome.faces, outcome.photo)
-                    value = None if face is None else (_floats(face.embedding), _floats(face.detection.box_xyxy_px))
+                    number = central([face.detection for face in outcome.faces], outcome.photo)
+                    value = None
+                    if number is not None:
+                        face = outcome.faces[number]
+                        value = _floats(face.embedding), _floats(face.detection.box_xyxy_px)
                     known[outcome.file.path] = value
                     kept.add(outcome.photo.sha256, value)
                 report(len(paths) - len(todo) + done, len(paths))
@@ -110,14 +112,13 @@ def embed_photos(
     return Faces(embeddings, boxes, {row: unreadable[path] for row, path in enumerate(photos) if path in unreadable})
 
 
-def central(faces: Iterable[NewFace], photo: Photo) -> NewFace | None:
-    """The face nearest to the middle of the photo; None: no face."""
+def central(detections: Sequence[Detection], photo: Photo) -> int | None:
+    """The number of the face nearest to the middle of the photo; None: no face."""
+    if not detections:
+        return None
     middle = (np.array([photo.width_px, photo.height_px]) - 1) / 2
-
-    def distance(face: NewFace) -> float:
-        return float(np.hypot(*(face.detection.box_xyxy_px.reshape(2, 2).mean(0) - middle)))
-
-    return min(faces, key=distance, default=None)
+    centres = np.stack([detection.box_xyxy_px.reshape(2, 2).mean(0) for detection in detections])
+    return int(np.argmin(np.linalg.norm(centres - middle, axis=1)))
 
 
 class _Cache:
@@ -134,7 +135,7 @@ class _Cache:
             self._connection = sqlite3.connect(":memory:" if path is None else path)
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS faces "
-                "(models TEXT, photo TEXT, embedding BLOB, box BLOB, PRIMARY KEY (models, photo)) WITHOUT ROWID"
+                "(models TEXT, photo TEXT, embedding BLOB, box BLOB, PRIMARY KEY (models, photo))"
             )
             rows = self._connection.execute("SELECT photo, embedding, box FROM faces WHERE models = ?", [models])
             self._held = {photo: None if vector is None else (vector, box) for photo, vector, box in rows}
