@@ -29,7 +29,7 @@ class WeightedPairs:
     """Pairs of photos of known people, sorted by similarity."""
 
     def __init__(
-        self, similarities: NDArray[np.float64], people: NDArray[np.int64], folds: NDArray[np.int64] | None
+        self, similarities: NDArray[np.float64], people: NDArray[np.int64], folds: NDArray[np.int64] | None = None
     ) -> None:
         """Sort the pairs.
 
