@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 
-def _follow(mean: Tensor, value: Tensor, rate: float) -> None:
-    """Move a running statistic; a batch with NaN, or too small to have the statistic, shall not live on in it."""
+def _followed(mean: Tensor, value: Tensor, rate: float) -> Tensor:
+    """A running statistic one batch on; a batch with NaN, or too small to have the statistic, does not count."""
     moved = update_mean(mean, value.to(mean.dtype), rate)
-    mean.copy_(torch.where(moved.isfinite(), moved, mean))
+    return torch.where(moved.isfinite(), moved, mean)
 
 
 def _harder(cosines: Tensor, own: Tensor, t: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class CurricularFace(Margin):
         self.register_buffer("t", torch.zeros(()))
 
     def observe(self, cosines: Tensor, norms: Tensor) -> None:  # noqa: ARG002
-        _follow(self.t, cosines.mean(), self.rate)
+        self.t = _followed(self.t, cosines.mean(), self.rate)
 
     def target(self, cosines: Tensor, norms: Tensor) -> Tensor:  # noqa: ARG002
         return shift(cosines, self.margin)
@@ -284,8 +284,8 @@ class AdaFace(Margin):
     def observe(self, cosines: Tensor, norms: Tensor) -> None:  # noqa: ARG002
         if len(norms) > 1:  # one has no spread
             std, mean = torch.std_mean(norms.clamp(1e-3, 100.0))
-            _follow(self.mean, mean, self.rate)
-            _follow(self.std, std, self.rate)
+            self.mean = _followed(self.mean, mean, self.rate)
+            self.std = _followed(self.std, std, self.rate)
 
     def target(self, cosines: Tensor, norms: Tensor) -> Tensor:
         return _by_quality(cosines, norms.clamp(1e-3, 100.0), self.mean, self.std, self.margin, self.spread)
@@ -335,7 +335,7 @@ class _Elastic(Margin):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def observe(self, cosines: Tensor, norms: Tensor) -> None:  # noqa: ARG002
-        self.step += 1
+        self.step = self.step + 1
 
     def margins(self, like: Tensor) -> Tensor:
         """The margins of this step, as many as `like` has entries; when not training, the mean for all."""

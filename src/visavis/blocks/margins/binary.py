@@ -91,11 +91,12 @@ class SphereFace2(nn.Module):
         super().__init__()
         self.margin, self.scale, self.balance, self.power = margin, scale, balance, power
         # The slope in b, (1 - balance)(C - 1) sigmoid(no + b) - balance sigmoid(-yes - b), is 0 where
-        # v = exp(no + b) solves exp(yes - no) v^2 + (1 - z) v - z = 0; written so that nothing cancels.
+        # v = exp(no + b) solves exp(yes - no) v^2 + (1 - z) v - z = 0; of its two forms the one where nothing cancels.
         middle = 2.0 * 0.5**power - 1.0
         yes, no = scale * (middle - margin), scale * (middle + margin)
         z = balance / ((1.0 - balance) * (classes - 1))
-        v = 2.0 * z / (1.0 - z + math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(yes - no)))
+        root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(yes - no))
+        v = 2.0 * z / (1.0 - z + root) if z < 1.0 else (z - 1.0 + root) / (2.0 * math.exp(yes - no))
         self.bias = nn.Parameter(torch.tensor(math.log(v) - no))
 
     def forward(self, cosines: Tensor, labels: Tensor) -> Tensor:

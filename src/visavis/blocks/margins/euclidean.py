@@ -163,5 +163,5 @@ class CenterLoss(nn.Module):
                 gaps = (features - self.centers[labels]).to(self.centers.dtype)
                 total = torch.zeros_like(self.centers).index_add_(0, labels, gaps)
                 count = torch.bincount(labels, minlength=len(self.centers))[:, None]
-                self.centers.copy_(update_mean(self.centers, self.centers + total / (count + 1), self.rate))
+                self.centers = update_mean(self.centers, self.centers + total / (count + 1), self.rate)
         return loss

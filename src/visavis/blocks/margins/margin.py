@@ -45,7 +45,8 @@ class Margin(nn.Module):
     def observe(self, cosines: Tensor, norms: Tensor) -> None:
         """Called once a training step, before `target`: [N] detached cosines and norms of all samples of the batch.
 
-        Running statistics and the next random draw belong here, in buffers, so that a checkpoint holds them.
+        Running statistics and the next random draw belong here, in buffers, so that a checkpoint holds them. Give a
+        buffer a new tensor, do not change the old: torch.compile may take it up again in the backward pass.
         """
 
     def forward(self, cosines: Tensor, labels: Tensor, norms: Tensor | None = None, *, scale: float) -> Tensor:

@@ -109,7 +109,7 @@ class SphereFace(Margin):
         return (self.start / (1.0 + self.decay * self.step)).clamp_min(self.end)
 
     def observe(self, cosines: Tensor, norms: Tensor) -> None:  # noqa: ARG002
-        self.step += 1
+        self.step = self.step + 1
 
     def target(self, cosines: Tensor, norms: Tensor) -> Tensor:  # noqa: ARG002
         return _blend(cosines, self.margin, self.blend())
