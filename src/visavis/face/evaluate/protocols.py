@@ -139,9 +139,11 @@ def _lfw(path: Path) -> Protocol:
         same = place % (2 * count) < count  # in a fold the pairs of one person come first
         wanted = "NAME NUMBER NUMBER" if same else "NAME NUMBER NAME NUMBER"
         numbers = [words[1], words[-1]] if len(words) == (3 if same else 4) else []
-        if not numbers or not all(word.isdecimal() for word in numbers) or (not same and words[0] == words[2]):
+        names = words[0:3:2] if len(words) == 4 else words[:1]
+        plain = all(Path(name).name == name != ".." for name in names)  # no way out of the folder
+        if not (numbers and plain and all(word.isdecimal() for word in numbers) and (same or names[0] != names[1])):
             raise InputError(f"{path.name}:{number}: expected {wanted}, got {' '.join(words)!r}")
-        keys = (words[0], int(words[1])), (words[0] if same else words[2], int(words[-1]))
+        keys = (names[0], int(words[1])), (names[-1], int(words[-1]))
         rows.append([photos.setdefault(key, len(photos)) for key in keys])
         fold_of.append(place // (2 * count))
     people = [name for name, _ in photos]
@@ -153,9 +155,8 @@ def _lfw(path: Path) -> Protocol:
 
 def _lfw_photos(path: Path, keys: list[tuple[str, int]]) -> list[Path]:
     """The files of (name, number); they lie beside the list, or in a folder or two below."""
-    first = keys[0][0]
-    roots = [found.parent for pattern in (first, f"*/{first}", f"*/*/{first}") for found in path.parent.glob(pattern)]
-    root = next((root for root in roots if (root / first).is_dir()), path.parent)
+    roots = [path.parent, *sorted(path.parent.glob("*/")), *sorted(path.parent.glob("*/*/"))]
+    root = next((root for root in roots if (root / keys[0][0]).is_dir()), path.parent)
     files, missing = [], []
     for name, number in keys:
         stem = root / name / f"{name}_{number:04d}"

@@ -69,8 +69,8 @@ class VerificationReport:
     accuracy_std: float | None  # of the folds' accuracies
     roc: Roc  # thinned to some hundred points
     groups: list[GroupErrors]  # at the threshold of `usual`
-    hardest_impostors: NDArray[np.int64]  # pairs of two people, the most similar first, a photo once
-    hardest_genuine: NDArray[np.int64]  # pairs of one person with a face in both, the least similar first
+    hardest_impostors: NDArray[np.int64]  # pairs with faces of two people, the most similar first, a photo once
+    hardest_genuine: NDArray[np.int64]  # pairs with faces of one person, the least similar first, a photo once
 
     @property
     def usual(self) -> OperatingPoint | None:
@@ -175,7 +175,7 @@ def verify(
     expect("people", people, "int64", None)
     seen, who = np.unique(people[pairs], return_inverse=True)
     who = who.reshape(-1, 2).astype(np.int64)  # [P, 2], those who are in no pair left out
-    same = who[:, 0] == who[:, 1]
+    same, with_faces = who[:, 0] == who[:, 1], similarities != NO_FACE
     compared = WeightedPairs(similarities, who, folds)
     fars = [far for far in FARS if far * (~same).sum() >= 1]
     bars = [bar(similarities[~same], far) for far in fars]
@@ -195,15 +195,15 @@ def verify(
         people=len(seen),
         genuine=int(same.sum()),
         impostor=int((~same).sum()),
-        without_face=int((similarities == NO_FACE).sum()),
+        without_face=int((~with_faces).sum()),
         equal_error_rate=error,
         operating_points=points,
         accuracy=accuracy,
         accuracy_std=None if folds is None else float(np.std(compared.accuracies(np.ones(len(seen))))),
         roc=_thinned(roc(similarities, same)),
         groups=by_group,
-        hardest_impostors=_hardest(-similarities, pairs, ~same),
-        hardest_genuine=_hardest(similarities, pairs, same & (similarities > NO_FACE)),
+        hardest_impostors=_hardest(-similarities, pairs, ~same & with_faces),
+        hardest_genuine=_hardest(similarities, pairs, same & with_faces),
     )
 
 
