@@ -13,7 +13,9 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "PhotoError",
+    "RankError",
     "TensorError",
+    "TrainingError",
     "VisavisError",
     "expect",
 ]
@@ -45,6 +47,14 @@ class ModelError(VisavisError, RuntimeError):
 
 class GalleryError(VisavisError, RuntimeError):
     """A gallery cannot be opened, is of another model, or does not hold what was asked for."""
+
+
+class RankError(VisavisError, RuntimeError):
+    """Another process of a distributed run is gone, stuck, or refused its batch."""
+
+
+class TrainingError(VisavisError, RuntimeError):
+    """Training cannot go on: its loss is no number any more."""
 
 
 class MissingExtraError(VisavisError, ImportError):

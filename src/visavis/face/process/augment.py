@@ -148,7 +148,7 @@ def _photographed(crop: NDArray[np.uint8], generator: np.random.Generator) -> ND
             crop, box_xyxy_px=[*low.tolist(), *high.tolist()], colour=generator.integers(256, size=3).tolist()
         )
     if happens[2]:
-        crop = coarsen(crop, factor=generator.uniform(1.2, 4) * max(width, height) / 112)
+        crop = coarsen(crop, factor=max(1.0, generator.uniform(1.2, 4) * max(width, height) / 112))
     if happens[3]:
         crop = blur(crop, sigma_px=generator.uniform(0.3, 1.8) * max(width, height) / 112)
     if happens[4]:
