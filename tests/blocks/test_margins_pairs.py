@@ -187,6 +187,16 @@ def test_center_loss_trains_the_features_alone_and_rests_when_told_to():
     assert not list(head.parameters())
 
 
+def test_a_nan_shows_in_center_loss_and_does_not_live_on_in_its_centres():
+    points, labels = drawn(5, 2, 0)
+    good, bad = margins.CenterLoss(3, 2), margins.CenterLoss(3, 2)
+    rest = torch.arange(5) != 2
+    good(points[rest].float(), labels[rest])
+    points[2, 1] = math.nan
+    assert bad(points.float(), labels).isnan()
+    torch.testing.assert_close(bad.centers, good.centers)
+
+
 @every_dtype
 def test_center_loss_at_the_awkward_points(dtype):
     head = margins.CenterLoss(2, 1)

@@ -88,7 +88,7 @@ def triplet_semi_hard(features: Tensor, labels: Tensor, *, margin: float = 0.2) 
     """Each pair of one class against the nearest other that is farther than the pair: ``[margin + d^2 - d_other^2]+``.
 
     The hardest of all may make a training collapse. A pair with nobody farther, which the paper leaves open, takes the
-    farthest there is. N^3 comparisons.
+    farthest there is.
 
     Args, returns and errors as `contrastive`; the mean is over the pairs (n, p) of one class that have an other.
 
@@ -100,10 +100,10 @@ def triplet_semi_hard(features: Tensor, labels: Tensor, *, margin: float = 0.2) 
     """
     distances, same, different = _pairs(features, labels, margin)
     squared = distances.square()
-    farther = different[:, None, :] & (squared[:, None, :] > squared[:, :, None])  # [anchor, positive, negative]
-    nearest = -_largest(-squared[:, None, :].expand(farther.shape), farther)
-    farthest = _largest(squared, different)[:, None]
-    other = torch.where(farther.any(2), nearest, farthest)
+    others = torch.where(different, squared, torch.inf).sort(1).values  # each row ends in at least one infinity: itself
+    place = torch.searchsorted(others.detach(), squared.detach(), right=True)
+    nearest = others.gather(1, place.clamp_max(len(labels) - 1))  # a NaN is placed beyond the end
+    other = torch.where(nearest.isfinite(), nearest, _largest(squared, different)[:, None])
     return _mean_where((margin + squared - other).clamp_min(0.0), same & different.any(1)[:, None])
 
 
@@ -161,7 +161,8 @@ class CenterLoss(nn.Module):
         if self.training:
             with torch.no_grad():
                 gaps = (features - self.centers[labels]).to(self.centers.dtype)
-                total = torch.zeros_like(self.centers).index_add_(0, labels, gaps)
-                count = torch.bincount(labels, minlength=len(self.centers))[:, None]
-                self.centers = update_mean(self.centers, self.centers + total / (count + 1), self.rate)
+                counted = gaps.isfinite().all(1, keepdim=True)  # a NaN shows in the loss and shall not live on here
+                total = torch.zeros_like(self.centers).index_add(0, labels, torch.where(counted, gaps, 0.0))
+                count = self.centers.new_zeros(len(self.centers), 1).index_add(0, labels, counted.to(total.dtype))
+                self.centers = update_mean(self.centers, self.centers + total / (count + 1.0), self.rate)
         return loss

@@ -33,8 +33,9 @@ def chebyshev(cosines: Tensor, degree: int) -> Tensor:
 
 def _psi(cosines: Tensor, margin: int) -> Tensor:
     """`falling(margin * t)` by polynomials alone; at a border between two pieces both give the same."""
-    borders = torch.tensor([math.cos(j * math.pi / margin) for j in range(1, margin)], dtype=cosines.dtype)
-    turns = (cosines[..., None] <= borders.to(cosines.device)).sum(-1).to(cosines.dtype)
+    turns = torch.zeros_like(cosines)
+    for j in range(1, margin):
+        turns = turns + (cosines <= math.cos(j * math.pi / margin))
     return (1.0 - 2.0 * turns.remainder(2.0)) * chebyshev(cosines, margin) - 2.0 * turns
 
 
