@@ -1,12 +1,10 @@
 """People drawn, not photographed: each a pattern of coloured patches, under light that differs between photos."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
 
-from visavis.face.train.data import Crops, template_points
+from visavis.face.train.data import Crops
 
 
 def people(count, photos, *, seed=0, size=32, border=2):
@@ -19,17 +17,7 @@ def people(count, photos, *, seed=0, size=32, border=2):
     patches = np.stack([np.roll(patch, xy, (0, 1)) for patch, xy in zip(patches, shift, strict=True)])
     light = random.uniform(0.15, 1.0, (len(who), 1, 1, 3))
     pixels = 255 * np.clip(patches * light + random.uniform(0, 0.4, (len(who), 1, 1, 3)), 0, 1)
-    return Crops(
-        pixels.astype(np.uint8),
-        np.arange(len(who)),
-        np.broadcast_to(template_points(size) + border, (len(who), 5, 2)).astype(np.float32),
-        np.repeat(np.arange(count), photos),
-        tuple(f"person {number}" for number in range(count)),
-        tuple(Path(f"{number}.png") for number in range(len(who))),
-        size,
-        border,
-        template_points(size),
-    )
+    return Crops.from_images(pixels.astype(np.uint8), np.repeat(np.arange(count), photos), border=border)
 
 
 def network(*, dim=16, size=32, seed=0):

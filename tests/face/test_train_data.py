@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.face.fake_pack import COLOURS, photo
-from visavis.errors import InputError
+from visavis.errors import InputError, TensorError
 from visavis.face.align import TEMPLATES
 from visavis.face.models import load_pack
-from visavis.face.train import data
+from visavis.face.train import cutting, data
 from visavis.face.train.cache import CropCache, Cut, HashedFile
-from visavis.face.train.data import crops, template_points
+from visavis.face.train.data import Crops, crops, template_points
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_second_run_looks_at_nothing_again_and_a_moved_photo_is_known(cut, peo
     def refuse(*_):
         raise AssertionError("a photo was looked at again")
 
-    monkeypatch.setattr(data._Cutter, "__call__", refuse)
+    monkeypatch.setattr(cutting.Cutter, "__call__", refuse)
     (people / "ada" / "far").rename(people / "ada" / "moved")
     again = cut(people)
     assert sorted(again.rows.tolist()) == sorted(first.rows.tolist())
@@ -196,17 +196,42 @@ def test_of_takes_people_and_numbers_them_anew(cut, people):
 
 @pytest.mark.slow
 def test_a_photo_that_ends_its_process_is_named_and_the_others_are_cut(cut, people, monkeypatch):
-    class Crashing(data._Cutter):  # defined here, so that it goes to the workers by value
+    class Crashing(cutting.Cutter):  # defined here, so that it goes to the workers by value
         def __call__(self, shots):
             if any("crash" in shot.path.name for shot in shots):
                 os._exit(1)
             return super().__call__(shots)
 
-    monkeypatch.setattr(data, "_Cutter", Crashing)
+    monkeypatch.setattr(data, "Cutter", Crashing)
     photo(people / "eve" / "crash.png", 9)
     with pytest.raises(InputError, match=r"crash.png: file: decoding it ended the process"):
         cut(people, workers=2)
     assert len(cut(people, workers=2, skip_bad=True)) == 9
+
+
+def test_aligned_images_are_taken_as_they_are():
+    images = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), np.uint8)
+    found = Crops.from_images(images, np.array([1, 0, 0, 1, 1]), border=4)
+    assert (len(found), found.size, found.people) == (5, 32, ("0", "1"))
+    np.testing.assert_array_equal(found.images(slice(1, 3)), images[1:3])
+    np.testing.assert_allclose(found.landmarks[4], template_points(32) + 4, atol=1e-5)
+    np.testing.assert_array_equal(found.of([1]).images(), images[[0, 3, 4]])
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 2, 2], [0, 0, 0, 1], [0, 0, 0, 0], [-1, 0, 0, 1]])
+def test_labels_with_holes_or_single_photos_are_refused(labels):
+    with pytest.raises(InputError, match="labels: expected 0, 1, ... for two people or more, each at least twice"):
+        Crops.from_images(np.zeros((4, 32, 32, 3), np.uint8), np.array(labels))
+
+
+def test_images_of_another_shape_are_refused():
+    labels = np.array([0, 0, 1, 1])
+    with pytest.raises(TensorError, match="images: expected uint8"):
+        Crops.from_images(np.zeros((4, 32, 30, 3), np.uint8), labels)
+    with pytest.raises(TensorError, match="labels: expected int64"):
+        Crops.from_images(np.zeros((4, 32, 32, 3), np.uint8), labels[:3])
+    with pytest.raises(InputError, match="border: expected one that leaves a crop of 32 px, got 16"):
+        Crops.from_images(np.zeros((4, 32, 32, 3), np.uint8), labels, border=16)
 
 
 # The cache
@@ -252,7 +277,7 @@ def test_what_a_killed_run_leaves_is_written_over(tmp_path):
 import os, signal, numpy as np
 from pathlib import Path
 from visavis.face.train import cache
-from visavis.face.train import data
+from visavis.face.train import cutting, data
 from visavis.face.train.cache import CropCache, Cut
 def die(_): os.kill(os.getpid(), signal.SIGKILL)
 with CropCache(Path({str(tmp_path)!r}), {{}}, 4) as c:

@@ -6,30 +6,24 @@ is told before training starts, all of it at once.
 N: faces, S: side of a crop with its border, px. Colours are RGB. Points are (x, y) in pixels of the crop.
 """
 
-import functools
-import hashlib
 import mimetypes
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.errors import InputError, LandmarkError, PhotoError
-from visavis.face.align import TEMPLATES, align
-from visavis.face.detect import Detector
+from visavis.errors import InputError, expect
+from visavis.face.align import TEMPLATES
 from visavis.face.gallery import Gallery
 from visavis.face.gallery.database import FILE_NAME
 from visavis.face.indexing import absolute
-from visavis.face.models import ModelSpec, Pack, pull
-from visavis.face.photos import Decoded, looks_like_photo
-from visavis.face.runtime import Network
-from visavis.face.train.cache import CropCache, Cut, HashedFile, Stored
-from visavis.face.workers import AnalysisOptions, cores, process_pool
+from visavis.face.models import Pack, pull
+from visavis.face.photos import looks_like_photo
+from visavis.face.train.cache import CropCache, Stored
+from visavis.face.train.cutting import Bad, Cutter, Shot, cut_all
 
 __all__ = ["Crops", "crops", "template_points"]
 
@@ -37,10 +31,6 @@ Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 Progress = Callable[[int, int | None], None]
 
-_OPTIONS = AnalysisOptions()
-_CHUNK = 8  # photos a worker takes at once
-_PHOTOS_A_WORKER = 64  # fewer are done sooner than another process has started
-_WRITE_EVERY = 64  # photos, about a second of work to lose
 _LISTED = 20  # of what cannot be used, in an error
 
 
@@ -62,6 +52,41 @@ class Crops:
     border: int  # px more on each side
     template: NDArray[np.float64]  # [5, 2], where landmarks belong in a crop of `size`, without the border
     skipped: tuple[tuple[Path, str], ...] = ()  # what could not be used, with the reason
+
+    @classmethod
+    def from_images(cls, images: Pixels, labels: NDArray[np.int64], *, border: int = 0) -> "Crops":
+        """Faces that are aligned already, to ArcFace's template.
+
+        Args:
+            images: uint8 [N, S, S, 3] RGB, in memory or a memmap.
+            labels: int64 [N] from 0, each number at least twice.
+            border: px around the crop proper, on each side.
+
+        Raises:
+            TensorError: shapes or types other than these.
+            InputError: a label left out or there once, fewer than two people, or a border that leaves no crop.
+        """
+        expect("images", images, "uint8", None, None, None, 3)
+        expect("images", images, "uint8", None, images.shape[1], images.shape[1], 3)
+        expect("labels", labels, "int64", len(images))
+        size = images.shape[1] - 2 * border
+        if border < 0 or size < 1:
+            raise InputError(f"border: expected one that leaves a crop of {images.shape[1]} px, got {border}")
+        counts = np.bincount(labels[labels >= 0])
+        if (labels < 0).any() or len(counts) < 2 or counts.min() < 2:
+            raise InputError("labels: expected 0, 1, ... for two people or more, each at least twice, got others")
+        points = template_points(size)
+        return cls(
+            images,
+            np.arange(len(images)),
+            np.tile((points + border).astype(np.float32), (len(images), 1, 1)),
+            labels,
+            tuple(map(str, range(len(counts)))),
+            tuple(Path(str(number)) for number in range(len(images))),
+            size,
+            border,
+            points,
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -150,12 +175,12 @@ def crops(
         _refuse(bad)
     shots = found.shots
     recipe: dict[str, object] = {"template": np.round(points, 4).tolist(), "size": size, "border": border}
-    cutter = _Cutter(None, None, points + border, size + 2 * border)
+    cutter = Cutter(None, None, points + border, size + 2 * border)
     if any(shot.landmarks is None for shot in shots):
         cutter = replace(cutter, spec=pack.detector, network=pull(pack.detector, accept_licence=accept_licence))
         recipe |= {"detector": pack.detector.digest}
     with CropCache(absolute(cache), recipe, cutter.side) as opened:
-        taken, unusable = _cut_all(opened, cutter, shots, workers, progress)
+        taken, unusable = cut_all(opened, cutter, shots, workers, progress)
         store = opened.images()
     faces = [
         (shot, stored)
@@ -193,20 +218,9 @@ def crops(
 
 # What there is
 
-Bad = list[tuple[Path, str]]
-
-
-class _Shot(NamedTuple):
-    """A photo to cut faces out of, or one face of it."""
-
-    path: Path
-    person: str
-    landmarks: Points | None = None  # [5, 2] in pixels of the upright photo; None: to be looked for
-    sha256: str | None = None  # of the photo those landmarks are of
-
 
 class _Found(NamedTuple):
-    shots: list[_Shot]
+    shots: list[Shot]
     bad: Bad
 
 
@@ -233,14 +247,14 @@ def _look_for_photos(data: Path, labelled: bool) -> _Found:
     return _Found(shots, bad)
 
 
-def _below(folder: Path, person: str) -> tuple[list[_Shot], Bad]:
+def _below(folder: Path, person: str) -> tuple[list[Shot], Bad]:
     shots, bad = [], []
     for path in sorted(folder.rglob("*")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
             continue
         match _is_photo(path):
             case True:
-                shots.append(_Shot(path, person))
+                shots.append(Shot(path, person))
             case None:
                 bad.append((path, "file: expected a photo, got other content under a photo's name"))
     return shots, bad
@@ -259,7 +273,7 @@ def _is_photo(path: Path) -> bool | None:
 
 
 def _in_gallery(folder: Path) -> _Found:
-    shots: list[_Shot] = []
+    shots: list[Shot] = []
     bad: Bad = []
     with Gallery.open(folder) as gallery:
         hashes = {row.path: row.sha256 for row in gallery.files()}
@@ -272,7 +286,7 @@ def _in_gallery(folder: Path) -> _Found:
                     bad.append((row.path or folder, f"file: the photo of face {row.id}, of {name}, is gone"))
             for row in there:
                 assert row.path is not None
-                shots.append(_Shot(row.path, name, row.detection.landmarks_xy_px, hashes[row.path]))
+                shots.append(Shot(row.path, name, row.detection.landmarks_xy_px, hashes[row.path]))
             if rows and len(there) < 2:
                 bad.append((folder, f"{name}: {_too_few(len(there))}"))
     return _Found(shots, bad)
@@ -282,13 +296,13 @@ def _too_few(count: int) -> str:
     return f"person: expected two different photos with a face or more, got {count}"
 
 
-def _only_people(faces: list[tuple[_Shot, Stored]], data: Path) -> tuple[list[tuple[_Shot, Stored]], Bad]:
+def _only_people(faces: list[tuple[Shot, Stored]], data: Path) -> tuple[list[tuple[Shot, Stored]], Bad]:
     """Without copies, what is in two people's folders, and people of whom then fewer than two photos are left."""
     owners: dict[int, set[str]] = {}
     for shot, stored in faces:
         owners.setdefault(stored.row, set()).add(shot.person)
     bad: Bad = []
-    kept: dict[str, dict[int, tuple[_Shot, Stored]]] = {}
+    kept: dict[str, dict[int, tuple[Shot, Stored]]] = {}
     for shot, stored in faces:
         others = owners[stored.row] - {shot.person}
         if others:
@@ -309,177 +323,3 @@ def _refuse(bad: Bad) -> None:
             "data: expected readable photos with a face, two or more of each person, got others; mend them, or leave "
             "them out with --skip-bad (skip_bad=True)\n  " + "\n  ".join(lines + more)
         )
-
-
-# Cutting
-
-
-def _cut_all(
-    cache: CropCache, cutter: "_Cutter", shots: Sequence[_Shot], workers: int | None, progress: Progress
-) -> tuple[list[list[Stored]], Bad]:
-    """The crops of each shot, and why there is none."""
-    bad: Bad = []
-    keys: list[str | None] = []
-    for shot, digest in zip(shots, _digests(cache, shots), strict=True):
-        keys.append(None)
-        if digest is None:
-            bad.append((shot.path, "file: cannot be read"))
-        elif shot.sha256 not in (None, digest):
-            bad.append((shot.path, "photo: changed since the gallery saw it; run `visavis face index` first"))
-        else:
-            keys[-1] = digest if shot.landmarks is None else f"{digest}:{shot.landmarks.astype('<f4').tobytes().hex()}"
-    fresh: dict[str, _Shot] = {}
-    for key, shot in zip(keys, shots, strict=True):
-        if key is not None and cache.stored(key) is None:
-            fresh.setdefault(key, shot)
-    count = cores() if workers is None else workers
-    if count < 1:
-        raise InputError(f"workers: expected at least 1, got {count}")
-    if workers is None:
-        count = min(count, -(-len(fresh) // _PHOTOS_A_WORKER))
-    done, failed = len(shots) - len(fresh), dict[str, str]()
-    waiting: list[tuple[str, Sequence[Cut]]] = []
-    progress(done, len(shots))
-    for pairs, results in _run(cutter, list(fresh.items()), count):
-        for (key, _), result in zip(pairs, results, strict=True):
-            if isinstance(result, str):
-                failed[key] = result
-            else:
-                waiting.append((key, result))
-        if len(waiting) >= _WRITE_EVERY:
-            cache.add(waiting)
-            waiting = []
-        done += len(pairs)
-        progress(done, len(shots))
-    cache.add(waiting)
-    taken: list[list[Stored]] = []
-    for key, shot in zip(keys, shots, strict=True):
-        if key is None:
-            taken.append([])
-            continue
-        taken.append(cache.stored(key) or [])
-        if not taken[-1]:
-            bad.append((shot.path, failed.get(key, "photo: expected a face, found none")))
-    return taken, bad
-
-
-def _digests(cache: CropCache, shots: Sequence[_Shot]) -> Iterator[str | None]:
-    """The hash of each shot's file, noted or made now; None where it cannot be read."""
-    fresh = []
-    for shot in shots:
-        try:
-            status = shot.path.stat()
-            digest = cache.sha256(shot.path, status.st_size, status.st_mtime_ns)
-            if digest is None:
-                with shot.path.open("rb") as stream:
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                fresh.append(HashedFile(shot.path, status.st_size, status.st_mtime_ns, digest))
-            yield digest
-        except OSError:
-            yield None
-    cache.note(fresh)
-
-
-_Result = list[Cut] | str  # a string says why there is none
-_Pair = tuple[str, _Shot]  # the key and what to cut
-
-
-@dataclass(frozen=True)
-class _Cutter:
-    """Looks for the faces of photos and cuts them out; goes to worker processes as it is."""
-
-    spec: ModelSpec | None  # of the detector; None: all landmarks are known
-    network: Path | None
-    template: NDArray[np.float64]  # [5, 2], in a crop with its border
-    side: int
-
-    def __call__(self, shots: list[_Shot]) -> list[_Result]:
-        results: list[_Result] = []
-        decoded: list[tuple[int, Decoded]] = []
-        for place, shot in enumerate(shots):
-            try:
-                photo = _OPTIONS.read(shot.path)
-                results.append([])
-            except PhotoError as error:
-                results.append(str(error))
-                continue
-            if shot.landmarks is None:
-                decoded.append((place, photo))
-            else:
-                results[place] = self._cut(photo, [(shot.landmarks + 0.5) * np.float32(photo.scale) - np.float32(0.5)])
-        if decoded:
-            assert self.spec is not None
-            assert self.network is not None
-            found = _detector(self.spec, self.network)(
-                [photo.pixels for _, photo in decoded],
-                min_score=_OPTIONS.min_score,
-                min_size_px=[_OPTIONS.min_size_px * photo.scale for _, photo in decoded],
-                long_side_px=_OPTIONS.long_side_px,
-            )
-            for (place, photo), detections in zip(decoded, found, strict=True):
-                areas = [np.prod(one.box_xyxy_px[2:] - one.box_xyxy_px[:2]) for one in detections]
-                order = np.argsort(-np.array(areas), kind="stable")
-                results[place] = self._cut(photo, [detections[number].landmarks_xy_px for number in order])
-        return results
-
-    def _cut(self, photo: Decoded, faces: Iterable[Points]) -> list[Cut]:
-        cuts = []
-        for landmarks in faces:
-            try:
-                face = align(photo.pixels, landmarks, self.template, width=self.side, height=self.side)
-            except LandmarkError:  # landmarks on one spot: whatever was detected, it is no face
-                continue
-            cuts.append(Cut(face.crop, (landmarks @ face.matrix[:, :2].T + face.matrix[:, 2]).astype(np.float32)))
-        return cuts
-
-
-@functools.lru_cache(maxsize=1)
-def _detector(spec: ModelSpec, network: Path) -> Detector:
-    """Loaded once in each process."""
-    return Detector(Network(network, network.name, fixed_size=False), spec)
-
-
-def _run(cutter: _Cutter, pairs: list[_Pair], workers: int) -> Iterator[tuple[list[_Pair], list[_Result]]]:
-    """Cut all, in any order; with one worker here and now."""
-    chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
-    if workers <= 1:
-        for chunk in chunks:
-            yield chunk, cutter([shot for _, shot in chunk])
-        return
-    left: Iterator[list[_Pair]] = iter(chunks)
-    lost: list[list[_Pair]] = []
-    waiting: dict[Future[list[_Result]], list[_Pair]] = {}
-    pool = process_pool(workers)
-    try:
-        while True:
-            while not lost and len(waiting) < 2 * workers and (chunk := next(left, [])):
-                try:
-                    waiting[pool.submit(cutter, [shot for _, shot in chunk])] = chunk
-                except BrokenProcessPool:
-                    lost.append(chunk)
-            if not waiting:
-                break
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                chunk = waiting.pop(future)
-                try:
-                    yield chunk, future.result()
-                except BrokenProcessPool:  # and with it all that was handed to the pool
-                    lost.append(chunk)
-    finally:
-        pool.shutdown(kill_workers=True)
-    for chunk in lost:
-        for pair in chunk:
-            yield [pair], [_alone(cutter, pair[1])]
-    yield from _run(cutter, [pair for chunk in left for pair in chunk], workers) if lost else ()
-
-
-def _alone(cutter: _Cutter, shot: _Shot) -> _Result:
-    """Cut one photo in a process of its own, for it may be the one that brings its decoder down."""
-    pool: Any = process_pool(1)
-    try:
-        result: _Result = pool.submit(cutter, [shot]).result()[0]
-        return result
-    except BrokenProcessPool:
-        return "file: decoding it ended the process (damaged, or made to do harm)"
-    finally:
-        pool.shutdown(kill_workers=True)
