@@ -190,7 +190,11 @@ class OtherClasses(torch.autograd.Function):
         """The other two products, block by block, then the true classes' rows."""
         if torch.is_grad_enabled():
             raise InputError("create_graph: expected False, got True; ClassSoftmax has first derivatives only")
-        of_cosines, of_lengths, of_others, of_smooth = gradients
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return OtherClasses._backward(ctx, *gradients)
+
+    @staticmethod
+    def _backward(ctx: Any, of_cosines: Tensor, of_lengths: Tensor, of_others: Tensor, of_smooth: Tensor) -> Any:
         directions, gains, weight, cosines, others, scales, kept = ctx.saved_tensors
         needs_directions, needs_gains, needs_weight, _ = ctx.needs_input_grad
         task: Task = ctx.task

@@ -221,19 +221,19 @@ class ClassSoftmax(nn.Module):
         counts = labels != self.ignore_index
         wrong = counts & ((labels < 0) | (labels >= self.classes))
         vectors = features.to(torch.float64 if self.weight.dtype == torch.float64 else torch.float32)
-        norms = torch.linalg.vector_norm(vectors, dim=1)
+        lengths = torch.linalg.vector_norm(vectors.detach(), dim=1)
+        lost = counts & ~lengths.isfinite()
         # One transfer from the device for all three.
-        any_wrong, any_lost, all_count = torch.stack(
-            [wrong.any(), (counts & ~norms.isfinite()).any(), counts.all()]
-        ).tolist()
+        any_wrong, any_lost, all_count = torch.stack([wrong.any(), lost.any(), counts.all()]).tolist()
         if any_wrong:
             at = int(wrong.nonzero()[0])
             raise InputError(f"labels: expected classes in [0, {self.classes}), got {int(labels[at])} at sample {at}")
         if any_lost:
-            at = int((counts & ~norms.isfinite()).nonzero()[0])
-            raise InputError(f"features: expected finite vectors, got length {norms[at].item()} at sample {at}")
+            at = int(lost.nonzero()[0])
+            raise InputError(f"features: expected finite vectors, got length {lengths[at].item()} at sample {at}")
         if not all_count:
-            vectors, norms, labels = vectors[counts], norms[counts], labels[counts]
+            vectors, labels = vectors[counts], labels[counts]
+        norms = torch.linalg.vector_norm(vectors, dim=1)
         # Divided by 1, a vector of zeros has a finite gradient.
         return Samples(vectors / torch.where(norms > 0, norms, 1.0)[:, None], norms, labels)
 
