@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from scipy.special import expit
 
-from visavis.blocks.activations import SwiGLU, swiglu, swiglu_packed
+from visavis.blocks.activations import PReLU, SwiGLU, prelu, swiglu, swiglu_packed
 from visavis.errors import InputError, TensorError
 
 WIDE = st.floats(-1e4, 1e4, allow_subnormal=False)
@@ -107,3 +107,46 @@ def test_what_does_not_fit_is_refused():
     for features, hidden in ((0, None), (4, 0)):
         with pytest.raises(InputError, match="features, hidden: expected positive sizes, got"):
             SwiGLU(features, hidden=hidden)
+
+
+SHAPES = [((6, 3), 3), ((4, 3, 5, 5), 3), ((4, 3, 5), 1), ((7,), 1), ((0, 3, 2, 2), 3)]
+
+
+@pytest.mark.parametrize(("shape", "slopes"), SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_prelu_is_torchs_in_value_and_gradients(shape, slopes, dtype):
+    pairs = []
+    for function in (prelu, torch.nn.functional.prelu):
+        x = drawn(*shape, seed=2, dtype=dtype)
+        x[x.abs() < 0.1] = 0.0  # the kink too
+        x.requires_grad_()
+        slope = torch.linspace(-0.5, 0.5, slopes, dtype=dtype).requires_grad_()
+        y = function(x, slope)
+        pairs.append((y, *torch.autograd.grad(y, (x, slope), drawn(*shape, seed=3, dtype=dtype))))
+    for mine, torchs in zip(*pairs, strict=True):
+        assert (mine.shape, mine.dtype) == (torchs.shape, torchs.dtype)
+        torch.testing.assert_close(mine, torchs, rtol=20 * torch.finfo(dtype).eps, atol=20 * torch.finfo(dtype).eps)
+
+
+def test_prelus_gradients_first_and_second():
+    pair = drawn(3, 4, 2, seed=5).requires_grad_(), drawn(4, seed=6).requires_grad_()
+    assert torch.autograd.gradcheck(prelu, pair)
+    assert torch.autograd.gradgradcheck(prelu, pair)
+
+
+def test_prelu_keeps_the_layout_and_runs_under_vmap():
+    x = drawn(2, 3, 4, 4, dtype=torch.float32).to(memory_format=torch.channels_last).requires_grad_()
+    y = PReLU(3)(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    [grad] = torch.autograd.grad(y.sum(), x)
+    assert grad.is_contiguous(memory_format=torch.channels_last)
+    many, slope = drawn(5, 2, 3, 4, seed=7), drawn(3, seed=8)
+    each = torch.stack([prelu(one, slope) for one in many])
+    torch.testing.assert_close(torch.vmap(prelu, in_dims=(0, None))(many, slope), each)
+
+
+def test_the_layer_takes_torchs_weights():
+    torchs, mine = torch.nn.PReLU(3, init=0.7), PReLU(3)
+    mine.load_state_dict(torchs.state_dict())
+    x = drawn(2, 3, dtype=torch.float32)
+    assert torch.equal(mine(x), torchs(x))

@@ -1,17 +1,18 @@
-"""Activations that work in pairs: one half of a layer opens and closes gates for the other.
+"""Activations whose backward pass costs less than autograd's: the gate of SwiGLU in memory, PReLU's slope in time.
 
-Shapes: ``...`` any, F: features, H: hidden features.
+Shapes: ``...`` any, C: channels, F: features, H: hidden features.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.functional import silu
 
 from visavis.errors import InputError, TensorError
 
-__all__ = ["SwiGLU", "swiglu", "swiglu_packed"]
+__all__ = ["PReLU", "SwiGLU", "prelu", "swiglu", "swiglu_packed"]
 
 
 class _SwiGLU(torch.autograd.Function):
@@ -100,3 +101,56 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.down(swiglu_packed(self.up(x)))
         return y
+
+
+class _PReLU(torch.autograd.Function):
+    """On a CPU torch's own backward writes the slope's part of every element down before it adds them up."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, slope: Tensor) -> Tensor:
+        return functional.prelu(x, slope)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        wide = slope.view(1, -1, *[1] * (x.ndim - 2)) if x.ndim > 1 else slope
+        if torch.is_grad_enabled():  # to be differentiated again, which an operation in place cannot be
+            above = torch.where(x > 0, grad, 0)
+            below = torch.where(x > 0, 0, grad)
+            by_x = above + below * wide
+        else:
+            above = torch.ops.aten.threshold_backward(grad, x, 0.0)
+            below = grad - above
+            by_x = above.addcmul_(below, wide)
+        return by_x, (below * x).sum_to_size(wide.shape).view_as(slope)
+
+
+def prelu(x: Tensor, slope: Tensor) -> Tensor:
+    """``x`` above 0 and ``slope * x`` below, as `torch.nn.functional.prelu`, with a backward pass twice as quick.
+
+    Args:
+        x: float [N, C, ...], or any shape with one slope.
+        slope: [C], or [1].
+
+    Source: He et al., Delving Deep into Rectifiers, arXiv:1502.01852, eq. 1.
+
+    >>> prelu(torch.tensor([[-2.0, 3.0]]), torch.tensor([0.25, 0.5]))
+    tensor([[-0.5000,  3.0000]])
+    """
+    if not torch.is_grad_enabled():
+        return functional.prelu(x, slope)
+    y: Tensor = _PReLU.apply(x, slope)  # type: ignore[no-untyped-call]
+    return y
+
+
+class PReLU(nn.PReLU):
+    """`torch.nn.PReLU` through `prelu`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return prelu(input, self.weight)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.blocks import attention
-from visavis.blocks.activations import SwiGLU
+from visavis.blocks.activations import PReLU, SwiGLU
 from visavis.errors import InputError
 
 __all__ = ["iresnet", "mobilefacenet", "vit"]
@@ -152,7 +152,7 @@ def _convolution(
         nn.Conv2d(channels, out, kernel, stride, padding, groups=groups, bias=False),
         nn.BatchNorm2d(out),
     ]
-    return layers if linear else [*layers, nn.PReLU(out, init=_SLOPE)]
+    return layers if linear else [*layers, PReLU(out, init=_SLOPE)]
 
 
 def _drawn(network: nn.Sequential) -> nn.Module:
@@ -200,12 +200,13 @@ class _Residual(nn.Module):
         )
         self.alike = channels == out and stride == 1
         # An empty row of layers hands on what it is given.
-        self.shortcut = nn.Sequential(
-            *([] if self.alike else _convolution(channels, out, 1, stride=stride, linear=True))
-        )
+        self.shortcut = nn.Sequential(*([] if self.alike else _convolution(channels, out, 1, linear=True)))
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.shortcut(x) + self.branch(x)
+        # Not a stride of the convolution: torch 2.13 writes beyond its memory in the backward pass of one from 8 to 8
+        # channels, on a CPU, channels last.
+        y: Tensor = self.shortcut(x[:, :, :: self.stride, :: self.stride]) + self.branch(x)
         return y
 
 
