@@ -286,5 +286,7 @@ class ClassSoftmax(nn.Module):
         taken = positive.clone()
         taken[drawn] = True
         chosen = taken.nonzero().flatten()
-        each = math.log((held - positives) / wanted) if wanted else 0.0
-        return chosen, torch.where(positive[chosen], 0.0, each)
+        log_weights = torch.zeros(len(chosen), dtype=torch.float64, device=labels.device)
+        if wanted:
+            log_weights[~positive[chosen]] = math.log((held - positives) / wanted)
+        return chosen, log_weights
