@@ -163,6 +163,8 @@ def test_bad_photos_are_listed_before_training_and_left_out_by_a_flag(run, peopl
         (("--held-out", "0.01"), "people: expected two or more"),
         (("--size", "33"), "size: expected a multiple of 16"),
         (("--lr", "0"), "lr: expected"),
+        (("--name", "Not A Name"), "name, size, template, licence: expected"),
+        (("--device", "abacus"), "device: expected one that torch has here"),
     ],
 )
 def test_options_that_cannot_be_are_refused(run, people, tmp_path, options, told):

@@ -273,6 +273,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_the_last_checkpoint_stays(tm
     with pytest.raises(TrainingError, match=r"features that are not finite at step 4; .*step-00000003.pt; a lower lr"):
         train(SHORT, CROPS, Broken(), None, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints", keep=2).steps() == [3]
+    assert (tmp_path / "curves.png").exists()
 
 
 def test_a_step_too_long_is_told_with_its_cure(tmp_path):
@@ -292,6 +293,7 @@ def test_another_run_or_network_is_refused_by_name(tmp_path):
     for config, margin, crops, told in (
         (replace(SHORT, lr=0.01), margins.ArcFace(0.5), CROPS, r"lr: expected 0.05, got 0.01"),
         (SHORT, margins.ArcFace(0.4), CROPS, r"margin: expected .*0.5.*, got .*0.4"),
+        (SHORT, margins.ArcFace(0.5), replace(CROPS, store=CROPS.store[::-1]), r"crops: expected '\w+', got '\w+'\)"),
         (SHORT, margins.ArcFace(0.5), OTHERS, r"people: expected 10, got 8; photos: expected 60, got 40"),
     ):
         with pytest.raises(InputError, match=told):
@@ -312,6 +314,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path):
         train(SHORT, CROPS, drawn.network(size=48), None, run)
     with pytest.raises(InputError, match="held_out: expected two people or more, got 1"):
         train(SHORT, CROPS, drawn.network(), None, run, held_out=OTHERS.of([0]))
+    with pytest.raises(InputError, match="device: expected one that torch has here, got 'abacus'"):
+        train(replace(SHORT, device="abacus"), CROPS, drawn.network(), None, run)
     assert not run.exists()
 
 

@@ -294,6 +294,15 @@ with CropCache(Path({str(tmp_path)!r}), {{}}, 4) as c:
         assert [image[0, 0, 0] for image in cache.images()] == [7, 9]
 
 
+def test_a_file_of_crops_that_was_cut_is_told(tmp_path):
+    with CropCache(tmp_path, {}, 4) as cache:
+        cache.add([("x", [CUT, CUT])])
+        with (cache.folder / "crops.u8").open("r+b") as stream:
+            stream.truncate(50)
+        with pytest.raises(InputError, match=r"cache: expected 2 crops in .*crops.u8, got fewer; delete"):
+            cache.images()
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cache: expected a folder that can be written, got"):

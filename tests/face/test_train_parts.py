@@ -22,7 +22,7 @@ from visavis.face.train.config import TrainConfig
 from visavis.face.train.log import Log
 from visavis.face.train.order import Order
 from visavis.face.train.schedule import Schedule
-from visavis.face.train.validate import embed, measure
+from visavis.face.train.validate import embed, measure, spread
 
 STILL = Augmentation(mirror=0, shift=0, turn_rad=0, scale=0, brightness=0, contrast=0, saturation=0)
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(lambda values: np.array(values, np.int64))
@@ -404,11 +404,13 @@ def test_measures_are_those_of_every_pair():
     assert found["TAR at FAR 1e-2"] == pytest.approx(np.mean([value > max(different) for value in same]))
 
 
-def test_of_many_faces_whole_people_are_measured(monkeypatch):
-    labels = np.repeat(np.arange(20), 3)
-    features = np.eye(20, dtype=np.float32)[labels]
-    monkeypatch.setattr("visavis.face.train.validate._MOST", 15)
-    assert measure(features, labels) == {"TAR at FAR 1e-3": 1.0, "TAR at FAR 1e-2": 1.0, "AUC": 1.0}
+def test_of_many_faces_those_of_people_evenly_spread_are_kept(monkeypatch):
+    crops = drawn.people(20, 3)
+    assert spread(crops) is crops
+    monkeypatch.setattr("visavis.face.train.validate._MOST", 16)
+    some = spread(crops)
+    assert some.people == ("0", "4", "8", "12", "16")
+    assert np.bincount(some.labels).tolist() == [3] * 5
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])

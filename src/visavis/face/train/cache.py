@@ -132,11 +132,18 @@ class CropCache:
             os.fsync(crops.fileno())  # before the commit: a row may not promise bytes that a power cut takes
 
     def images(self) -> NDArray[np.uint8]:
-        """uint8 [M, S, S, 3], every crop there is now, read from disk as it is used."""
+        """uint8 [M, S, S, 3], every crop there is now, read from disk as it is used.
+
+        Raises:
+            InputError: somebody has cut the file short.
+        """
         (count,) = self._database.execute("SELECT coalesce(max(row) + 1, 0) FROM crop").fetchone()
         if count == 0:
             return np.empty((0, *self._shape), np.uint8)
-        return np.memmap(self.folder / "crops.u8", np.uint8, "r", shape=(count, *self._shape))
+        path = self.folder / "crops.u8"
+        if path.stat().st_size < count * int(np.prod(self._shape)):
+            raise InputError(f"cache: expected {count} crops in {path}, got fewer; delete {self.folder}, to cut anew")
+        return np.memmap(path, np.uint8, "r", shape=(count, *self._shape))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

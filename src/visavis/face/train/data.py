@@ -261,13 +261,13 @@ def _below(folder: Path, person: str) -> tuple[list[Shot], Bad]:
 
 
 def _is_photo(path: Path) -> bool | None:
-    """None: it is only named like one, or cannot be opened."""
+    """None: it is only named like one."""
     try:
         with path.open("rb") as stream:
             if looks_like_photo(stream.read(32)):
                 return True
     except OSError:
-        return None
+        return True  # why it cannot be read is told where photos are
     named_like_one = (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
     return None if named_like_one else False
 
@@ -279,16 +279,15 @@ def _in_gallery(folder: Path) -> _Found:
         hashes = {row.path: row.sha256 for row in gallery.files()}
         for person in gallery.people():
             name = f"person {person.id}" if person.name is None else person.name
-            rows = gallery.faces(person=person.id)
-            there = [row for row in rows if row.path is not None and row.path.is_file()]
-            for row in rows:
-                if row not in there:
+            theirs = []
+            for row in gallery.faces(person=person.id):
+                if row.path is not None and row.path.is_file():
+                    theirs.append(Shot(row.path, name, row.detection.landmarks_xy_px, hashes[row.path]))
+                else:
                     bad.append((row.path or folder, f"file: the photo of face {row.id}, of {name}, is gone"))
-            for row in there:
-                assert row.path is not None
-                shots.append(Shot(row.path, name, row.detection.landmarks_xy_px, hashes[row.path]))
-            if rows and len(there) < 2:
-                bad.append((folder, f"{name}: {_too_few(len(there))}"))
+            if person.faces and len(theirs) < 2:
+                bad.append((folder / name, _too_few(len(theirs))))
+            shots += theirs
     return _Found(shots, bad)
 
 

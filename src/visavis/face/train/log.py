@@ -10,12 +10,17 @@ from typing import Self
 
 from visavis.errors import MissingExtraError
 
-__all__ = ["Log", "draw_curves"]
+__all__ = ["Log", "draw_curves", "library", "read"]
 
 Entry = dict[str, float | int]
 
 
-def _library(name: str) -> ModuleType:
+def library(name: str) -> ModuleType:
+    """Import a library of the extra `train`, or say how to get it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -34,8 +39,8 @@ class Log:
         Raises:
             MissingExtraError: tensorboardX or matplotlib is not installed.
         """
-        _library("matplotlib")  # now, not when hours are over
-        writer = _library("tensorboardX").SummaryWriter
+        library("matplotlib")  # now, not when hours are over
+        writer = library("tensorboardX").SummaryWriter
         self._path = folder / "log.jsonl"
         self.entries = [entry for entry in read(self._path) if entry["step"] <= step]
         draft = self._path.with_name(f"{self._path.name}.part")

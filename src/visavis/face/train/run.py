@@ -13,13 +13,13 @@ import torch.distributed as dist
 from torch import nn
 
 from visavis.blocks.margins import Margin
-from visavis.errors import InputError
 from visavis.face.models import Licence, Pack
 from visavis.face.train.adapt import split_people
 from visavis.face.train.config import TrainConfig
-from visavis.face.train.data import Crops, crops
-from visavis.face.train.export import Exported, export
-from visavis.face.train.trainer import Moment, Result, train
+from visavis.face.train.data import Crops, crops, template_points
+from visavis.face.train.export import Exported, described, export
+from visavis.face.train.log import library
+from visavis.face.train.trainer import Moment, Result, device_of, refuse_run, train
 
 __all__ = ["Trained", "train_on"]
 
@@ -90,13 +90,17 @@ def train_on(
         photos_progress: called with the number of photos cut and their total.
         progress: called after each step.
     """
-    if not resume and any((folder / "checkpoints").glob("*.pt")):  # before anything is cut
-        raise InputError(
-            f"out: expected a folder that holds no run, got {folder}; go on with it by --resume (resume=True)"
-        )
+    for needed in ("matplotlib", "onnxscript", "tensorboardX"):  # all that can be told before photos are cut
+        library(needed)
+    refuse_run(folder, config, resume=resume)
+    device = device_of(config.device)
+    template: str | tuple[tuple[float, float], ...] = "arcface-112"
+    if size != 112:
+        template = tuple((float(x), float(y)) for x, y in template_points(size))
+    described(name=name, licence=licence, size=size, template=template)
     torch.manual_seed(config.seed)
     backbone = network(size)
-    with _processes(torch.device(config.device)) as (process, wait):
+    with _processes(device) as (process, wait):
         # The first process cuts, the others find all in the cache.
         if process > 0:
             wait()
@@ -136,7 +140,7 @@ def train_on(
                 name=name,
                 licence=licence,
                 size=size,
-                template="arcface-112" if size == 112 else tuple((float(x), float(y)) for x, y in faces.template),
+                template=template,
                 detector=pack.detector,
                 crops=faces.images(slice(0, 16))[:, some, some],
             )

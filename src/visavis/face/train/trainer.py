@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,9 +38,9 @@ from visavis.face.train.config import TrainConfig
 from visavis.face.train.data import Crops
 from visavis.face.train.log import Log
 from visavis.face.train.order import Order
-from visavis.face.train.validate import embed, measure
+from visavis.face.train.validate import embed, measure, spread
 
-__all__ = ["Moment", "Result", "train"]
+__all__ = ["Moment", "Result", "device_of", "refuse_run", "train"]
 
 _BEST = "TAR at FAR 1e-3"  # ties go to the larger area under the ROC
 _DRAWS = {"augmentation": 1, "dropout": 2}  # purposes of random numbers
@@ -92,7 +93,8 @@ def train(
 
     `folder` gets checkpoints/, best.pt, log.jsonl, curves.png and tensorboard/. SIGINT and SIGTERM end the run after
     the step in work, with a checkpoint. Where torch.distributed is initialised all processes call this with the same
-    arguments; then people are spread over them, and process 0 writes.
+    arguments; then people are spread over them, process 0 writes, and all read the folder. Seeds torch's own generator
+    anew at each step.
 
     Args:
         config: the settings.
@@ -113,15 +115,25 @@ def train(
         RankError: another process is gone; the last checkpoint stays.
         MissingExtraError: a library of the extra `train` is missing.
     """
+    steps = refuse_run(folder, config, resume=resume).steps()
     run = _Run(config, crops, backbone, margin, normalize, folder, held_out)
-    if not resume and run.checkpoints.steps():
-        raise InputError(
-            f"folder: expected none that holds a run, got {folder}; go on with it by --resume (resume=True)"
-        )
-    steps = run.checkpoints.steps()
     if steps:
         run.load(run.checkpoints.path(steps[-1]))
     return run.go(progress)
+
+
+def refuse_run(folder: Path, config: TrainConfig, *, resume: bool) -> Checkpoints:
+    """The checkpoints of a folder, in which there may be none unless the run is to go on.
+
+    Raises:
+        InputError: there are some, and `resume` is False.
+    """
+    checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep)
+    if checkpoints.steps() and not resume:
+        raise InputError(
+            f"folder: expected none that holds a run, got {folder}; go on with it by --resume (resume=True)"
+        )
+    return checkpoints
 
 
 class _Run:
@@ -148,8 +160,9 @@ class _Run:
         for name, people in (("crops", crops.people), ("held_out", held_out.people if held_out else ("", ""))):
             if len(people) < 2:
                 raise InputError(f"{name}: expected two people or more, got {len(people)}")
-        self.config, self.crops, self.held_out, self.folder = config, crops, held_out, folder
-        self.device = torch.device(config.device)
+        self.config, self.crops, self.folder = config, crops, folder
+        self.held_out = held_out and spread(held_out)
+        self.device = device_of(config.device)
         self.backbone: nn.Module = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.order = Order(crops.labels, batch=config.batch, per_person=config.per_person, seed=config.seed)
         self.steps = self.order.steps(config.epochs)
@@ -165,9 +178,7 @@ class _Run:
                 label_smoothing=config.label_smoothing,
                 normalize=normalize,
             ).to(self.device)
-        if self.processes > 1:
-            for tensor in (*self.backbone.parameters(), *self.backbone.buffers()):
-                dist.broadcast(tensor.detach(), 0)
+        self._take_from_first(self.backbone)
         self.mean = deepcopy(self.backbone).requires_grad_(False) if config.ema else None
         self.optimizer, self.head_optimizer = _optimizer(config, self.backbone), _optimizer(config, self.head)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep)
@@ -177,7 +188,7 @@ class _Run:
             "normalize": normalize,
             "people": len(crops.people),
         }
-        self.facts |= {"photos": len(crops), "size": crops.size, "border": crops.border}
+        self.facts |= {"photos": len(crops), "size": crops.size, "border": crops.border, "crops": _digest(crops)}
         self.step, self.best = 0, dict[str, float]()
         self.asked = self.stop = False  # by a signal here; by one at any process
 
@@ -200,8 +211,6 @@ class _Run:
                 left_s = (self.steps - self.step) * self.config.batch / pace
                 epoch = self.order.epochs_done(self.step)
                 progress(Moment(self.step, self.steps, epoch, loss, lr, pace, left_s, measured))
-            if log:
-                log.draw()
         return Result(self._chosen(), self.step, self.step < self.steps, self.best or None, pace)
 
     def _learn(self, lr: float) -> tuple[float, float]:
@@ -295,6 +304,12 @@ class _Run:
 
     # Several processes
 
+    def _take_from_first(self, network: nn.Module) -> None:
+        """Weights and statistics of process 0."""
+        if self.processes > 1:
+            for tensor in (*network.parameters(), *network.buffers()):
+                dist.broadcast(tensor.detach(), 0)
+
     def _average(self, tensors: list[Tensor]) -> None:
         """Over the processes, in place; all in one message."""
         if self.processes == 1 or not tensors:
@@ -370,10 +385,11 @@ class _Run:
         self.step, self.best = state["step"], state["best"]
 
     def _chosen(self) -> nn.Module:
-        """The network to keep: on every process the same."""
+        """The network to keep, on every process the same."""
         network = self.mean or self.backbone
-        if self.held_out is not None and self.best:
+        if self.best:
             load_into(network, read(self.folder / "best.pt")["backbone"], self.folder / "best.pt", "backbone")
+        self._take_from_first(network)
         return network.eval()
 
     @contextmanager
@@ -382,7 +398,10 @@ class _Run:
             yield None
             return
         with Log(self.folder, step=self.step) as log:
-            yield log
+            try:
+                yield log
+            finally:
+                log.draw()  # also of a run that fails: its curves tell why
 
     @contextmanager
     def _stopping_on_signals(self) -> Iterator[None]:
@@ -432,6 +451,28 @@ def _optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
     if isinstance(module, ClassSoftmax):
         return SparseSGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+
+
+def device_of(name: str) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        InputError: torch has no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device: expected one that torch has here, got {name!r} ({reason})") from error
+    return device
+
+
+def _digest(crops: Crops) -> str:
+    """Tells photos from other photos: whose they are, where the landmarks lie, and the pixels of some."""
+    some = np.linspace(0, len(crops) - 1, 64).astype(np.int64)
+    parts = (crops.labels, crops.landmarks, crops.images(some))
+    return sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()[:16]
 
 
 def _described(margin: Margin | None) -> str:

@@ -13,9 +13,9 @@ from visavis.face.evaluate import roc, tar_at_far
 from visavis.face.train.augment import to_input
 from visavis.face.train.data import Crops
 
-__all__ = ["embed", "measure"]
+__all__ = ["embed", "measure", "spread"]
 
-_MOST = 3000  # faces, whose 4.5 million pairs are sorted in seconds
+_MOST = 3000  # faces, or hardly more, whose 4.5 million pairs are sorted in seconds
 
 
 def embed(backbone: nn.Module, crops: Crops, *, batch: int = 256, flip: bool = False) -> NDArray[np.float32]:
@@ -48,8 +48,14 @@ def embed(backbone: nn.Module, crops: Crops, *, batch: int = 256, flip: bool = F
     return found
 
 
+def spread(crops: Crops) -> Crops:
+    """Of many faces those of some people, evenly spread over all: enough to measure on, and few enough to sort."""
+    step = -(-len(crops) // _MOST)
+    return crops if step == 1 else crops.of(np.arange(0, len(crops.people), step))
+
+
 def measure(features: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """TAR at two FARs and the area under the ROC, over every pair of faces; of many faces, of some spread evenly.
+    """TAR at two FARs and the area under the ROC, over every pair of faces.
 
     Args:
         features: float32 [N, D] of unit length.
@@ -58,13 +64,8 @@ def measure(features: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[st
     Raises:
         InputError: no pair of one person, or none of two.
     """
-    step = -(-len(labels) // _MOST)
-    order = np.argsort(labels, kind="stable")
-    if step > 1:  # whole people, so that pairs of one person stay
-        order = order[labels[order] % step == 0]
-    some, whose = features[order], labels[order]
-    first, second = np.triu_indices(len(some), 1)
-    similarities, same = (some @ some.T)[first, second], whose[first] == whose[second]
+    first, second = np.triu_indices(len(features), 1)
+    similarities, same = (features @ features.T)[first, second], labels[first] == labels[second]
     if same.all() or not same.any():
         raise InputError("labels: expected pairs of one person and of two, got only one kind")
     curve = roc(similarities, same)
