@@ -70,11 +70,19 @@ class SparseSGD(Optimizer):
                 step = state["momentum_buffer"].mul_(momentum).add_(step)
             parameter.add_(step, alpha=-group["lr"])
             return
-        gradient = gradient.coalesce()
-        rows, step = gradient.indices()[0], gradient.values()
+        rows, step = _rows(gradient)
         if decay:
             step = step.add(parameter.index_select(0, rows), alpha=decay)
         if momentum:
             step = state["momentum_buffer"].index_select(0, rows).mul_(momentum).add_(step)
             state["momentum_buffer"].index_copy_(0, rows, step)
         parameter.index_add_(0, rows, step, alpha=-group["lr"])
+
+
+def _rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """[M] int64 rows, each once, and their [M, ...] gradients."""
+    rows = gradient._indices()[0]
+    if (rows.diff() > 0).all():  # as they come from the head; torch forgets it, and to coalesce would copy them all
+        return rows, gradient._values()
+    gradient = gradient.coalesce()
+    return gradient.indices()[0], gradient.values()
