@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"app"},
     "errors": set(),
     "blocks": {"errors"},
-    "face": {"errors", "blocks"},
+    "face": {"errors", "blocks", "__version__"},
     "gui": {"errors", "blocks"},
     "app": {"errors", "blocks", "face", "gui", "__version__"},
 }

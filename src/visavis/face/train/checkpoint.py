@@ -11,7 +11,7 @@ from torch import nn
 
 from visavis.errors import InputError, ModelError
 
-__all__ = ["Checkpoints", "load_into", "refuse_other"]
+__all__ = ["Checkpoints", "load_into", "read", "refuse_other", "write_whole"]
 
 State = dict[str, Any]
 
