@@ -22,7 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": {"errors", "blocks", "face", "gui", "__version__"},
 }
 EXTRAS: dict[str, list[str]] = {"face": ["face", "train"], "gui": ["gui"], "app": ["app", "face", "gui", "train"]}
-MODULES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "tensorboardx": "tensorboardX"}  # where it is not the name pip knows
+# Where it is not the name pip knows.
+MODULES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "tensorboardx": "tensorboardX"}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -9,7 +9,8 @@ from importlib import metadata
 
 __all__ = ["Library", "cure", "declared"]
 
-IMPORT_NAMES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "tensorboardx": "tensorboardX"}  # where it is not the name pip knows
+# Where it is not the name pip knows.
+IMPORT_NAMES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "tensorboardx": "tensorboardX"}
 EXTRAS = ("face", "train", "gui", "app")  # what users run; `dev` and `docs` are for those who work on visavis
 
 
