@@ -179,8 +179,8 @@ def training() -> str:
     people, photos, network = record["people"], record["photos"], record["network"]["mobilefacenet"]
     note = (
         f"\nUnseen people: learned from {photos['learned']:,} photos of {people['learned']} people of CFP, measured on "
-        f"{photos['unseen']:,} of {people['unseen']} others. MobileFaceNet of width {network['width']}, {network['size']} "
-        f"px, {record['settings']['epochs']} epochs; mean and standard deviation of three seeds. No loss was tuned by "
+        f"{photos['unseen']:,} of {people['unseen']} others. MobileFaceNet of width {network['width']}, "
+        f"{network['size']} px, {record['settings']['epochs']} epochs; mean and standard deviation of three seeds. No loss was tuned by "
         f"itself. {source(record)}.\n"
     )
     return table(["loss", *columns.values()], rows) + note
