@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
 from visavis.face.process.pose import Pose, project
-from visavis.face.process.shape import CENTRE, LANDMARKS, MAP_SIDE, REACH, depth_map, rotation
+from visavis.face.process.shape import CENTRE, LANDMARKS, MAP_SIDE, MAP_STEP, REACH, depth_map, rotation
 
 __all__ = ["Rendered", "Turn", "fill", "normals", "render", "shade", "turn"]
 
@@ -66,7 +66,7 @@ def _look(yaw: float, pitch: float) -> _Look:
     mask = depth.isfinite().float()
     depth = fill(depth.nan_to_num(), mask)
     smooth = avg_pool2d(pad(depth, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
-    slope_y, slope_x = torch.gradient(smooth[0, 0], spacing=2 * REACH / (MAP_SIDE - 1))
+    slope_y, slope_x = torch.gradient(smooth[0, 0], spacing=MAP_STEP)
     normal = torch.stack([-slope_x, -slope_y, torch.ones_like(slope_x)])
     normal /= normal.norm(dim=0)
     angles = torch.arange(_ANGLES) * (2 * torch.pi / _ANGLES)
@@ -128,7 +128,10 @@ def render(
         in_front = ((about[:, 2:] - there[:, :1] + _BIAS) / _SOFT).clamp(0, 1)
         facing = ((there[:, 4:] - _FACING) / _FACING_SOFT).clamp(0, 1)
         own = about[:, :2] + source.turned[:, :2] @ personal(points)
-        return source.to_pixels(own), in_front * facing
+        sure = (in_front * facing).reshape(count, 1, rows, columns)
+        # The depth maps' cells would show as teeth.
+        smooth = avg_pool2d(sure, 5, stride=1, padding=2, count_include_pad=False)
+        return source.to_pixels(own), torch.minimum(sure, smooth).flatten(2)
 
     last = torch.tensor([[width - 1], [height - 1]])
     plane = target.to_plane(_pixels(rows, columns) * (last / torch.tensor([[columns - 1], [rows - 1]])))

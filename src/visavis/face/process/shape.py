@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CENTRE", "LANDMARKS", "MAP_SIDE", "REACH", "depth_map", "front", "rotation"]
+__all__ = ["CENTRE", "LANDMARKS", "MAP_SIDE", "MAP_STEP", "REACH", "depth_map", "front", "rotation"]
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,8 @@ _NOSE_HEIGHT = 0.34  # above the head without it, at the tip
 
 _STEP, _CELLS = 0.02, 200  # of the grid on which the surface is kept, and cells from its middle to its edges
 REACH = 2.4  # a depth map shows the view plane from -REACH to REACH in both directions
-MAP_SIDE = 97  # samples of a depth map a side: .05 IOD apart, less than two pixels of a crop of 112
+MAP_SIDE = 97  # samples of a depth map a side
+MAP_STEP = 2 * REACH / (MAP_SIDE - 1)  # .05 IOD, less than two pixels of a crop of 112
 # The point that stays in place as the head turns in a depth map.
 CENTRE: Array = np.array([0.0, 0.0, -1.2])
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from visavis.errors import InputError, LandmarkError, expect
 from visavis.face.process.pose import Points, Pose, fit_pose
+from visavis.face.process.shape import MAP_STEP
 
 __all__ = ["MAX_PITCH", "MAX_YAW", "View", "frontalize", "views"]
 
@@ -104,12 +105,13 @@ def _render(image: NDArray[np.uint8], landmarks: Points, own: Pose, poses: Seque
 
     points = landmarks.astype(np.float64)
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()[None]
+    stride = max(1, int(own.scale_px * MAP_STEP))  # finer than the head's own depth map there is nothing to find
     results = []
     for pose in poses:
         _, moved = turn(points, own, pose)
         stays = points.mean(0) - moved.mean(0)
         wanted, moved = turn(points, own, replace(pose, shift_xy_px=pose.shift_xy_px + stays))
-        rendered = render(pixels, [wanted], symmetric=True)
+        rendered = render(pixels, [wanted], symmetric=True, stride=stride)
         colours = rendered.pixels[0].round().clamp(0, 255).byte().permute(1, 2, 0)
         results.append(
             View(colours.contiguous().numpy(), moved.astype(np.float32), rendered.hidden[0].clamp(0, 1).numpy())
