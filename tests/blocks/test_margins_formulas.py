@@ -128,6 +128,13 @@ def test_lsoftmax_multiplies_by_both_lengths():
     torch.testing.assert_close(logits, dense)
 
 
+def test_only_the_two_oldest_scale_with_lengths():
+    kinds = [kind for name in margins.__all__ if isinstance(kind := getattr(margins, name), type)]
+    softmaxes = [kind for kind in kinds if issubclass(kind, margins.Margin)]
+    assert {kind.__name__ for kind in softmaxes if kind.scales_with_norm} == {"LSoftmax", "SphereFace"}
+    assert {kind.__name__ for kind in softmaxes if not kind.normalizes_classes} == {"LSoftmax"}
+
+
 def test_the_annealing_of_sphereface():
     margin = margins.SphereFace()
     cosines, norms = torch.zeros(1), torch.ones(1)

@@ -75,6 +75,23 @@ def test_triplet_semi_hard(batch, margin):
     assert margins.triplet_semi_hard(points, labels, margin=margin).item() == pytest.approx(mean(losses), abs=1e-9)
 
 
+def test_an_other_as_near_as_the_pair_is_no_farther_one():
+    points, labels = torch.tensor([[0.0], [1.0], [-1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
+    # From 0: pair 1, others 1 and 4. From 1: pair 1, others 1 and 4, so 4. From -1: pair 9, others 1 and 4, so 4, the
+    # farthest. From 2: pair 9, others 1 and 4, so 4.
+    expected = (4.5 + 1 - 4 + 4.5 + 1 - 4 + 4.5 + 9 - 4 + 4.5 + 9 - 4) / 4
+    assert margins.triplet_semi_hard(points, labels, margin=4.5).item() == expected
+
+
+@pytest.mark.parametrize("name", ["contrastive", "triplet_batch_hard", "triplet_semi_hard"])
+def test_far_from_the_origin_distances_are_still_exact(name):
+    """From a product of the features, as is quick, 1000^2 would swallow the squares of the distances."""
+    points, labels = drawn(8, 3, 3)
+    points = (points * 2**-6).bfloat16().double() + 1024.0  # exact in float32
+    near = PAIRWISE[name](points - 1024.0, labels, margin=0.01)
+    torch.testing.assert_close(PAIRWISE[name](points.float(), labels, margin=0.01).double(), near, rtol=1e-2, atol=0)
+
+
 @given(batches, st.floats(0.0, 1.0), st.floats(0.5, 300.0))
 def test_circle_pairs(batch, margin, scale):
     points, labels = drawn(*batch)
@@ -274,6 +291,13 @@ def test_binary_losses_are_finite_everywhere(name, dtype):
         assert loss.isfinite()
         gradients = torch.autograd.grad(loss, (cosines, head.bias))
         assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_sphereface2_takes_a_cosine_a_rounding_below_minus_one_for_any_power():
+    cosines = torch.full((1, 3), -1.0 - 1e-7, requires_grad=True)
+    loss = margins.sphereface2(cosines, torch.tensor([0]), torch.tensor(0.0), power=2.5)
+    assert loss.isfinite()
+    assert torch.autograd.grad(loss, cosines)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("name", BINARY)
