@@ -32,7 +32,7 @@ from visavis.face.runtime import Network
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Exported", "check", "described", "export", "publish", "to_onnx"]
+__all__ = ["Exported", "check", "described", "export", "fed", "publish", "to_onnx"]
 
 Points = tuple[tuple[float, float], ...]
 
@@ -226,7 +226,7 @@ def publish(
             f"# visavis face calibrate PHOTOS --pack {toml.name} --output {calibration}\n"
         )
         toml.write_text(note + pack_toml(Pack(spec.name, detector, spec, draft / calibration), draft), encoding="utf-8")
-        batch = _fed(probe, spec.input)
+        batch = fed(probe, spec.input)
         goal = reference(batch)
         differences = (
             _difference(files[0].name, _onnxruntime(files[0]), batch, goal),
@@ -257,7 +257,7 @@ def _openvino(file: Path) -> _Run:
     return lambda batch: next(iter(network(batch).values()))
 
 
-def _fed(crops: NDArray[np.uint8], how: ModelInput) -> NDArray[np.float32]:
+def fed(crops: NDArray[np.uint8], how: ModelInput) -> NDArray[np.float32]:
     """Crops as the network is fed them, float32 [N, 3, H, W]."""
     mean, scale = (np.array(v, np.float32)[:, None, None] for v in (how.mean, how.scale))
     pixels = crops.transpose(0, 3, 1, 2)[:, :: -1 if how.colour == "BGR" else 1]
