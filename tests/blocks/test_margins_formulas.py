@@ -5,7 +5,7 @@ import math
 import pytest
 import scipy
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from visavis.blocks import margins
@@ -151,6 +151,7 @@ def test_the_annealing_of_sphereface():
 
 
 @given(angles, angles, radians, st.floats(-1.0, 1.0))
+@example(t=1.0, s=1.2, margin=0.5, mean=-0.5)  # a hard class while the running mean is still negative
 def test_curricularface(t, s, margin, mean):
     cosines = torch.tensor([[math.cos(s), math.cos(t)]], dtype=torch.float64)
     logits = margins.curricularface(cosines, torch.tensor([1]), t=mean, margin=margin, scale=2.0)
