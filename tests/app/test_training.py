@@ -1,15 +1,18 @@
 """``visavis face train`` on squares of nineteen colours, see fake_pack; the network is of the smallest."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from tests.face.fake_pack import photo
-from visavis.app.cli import face, main, training
+from visavis.app.cli import main, training
 from visavis.face.align import align
 from visavis.face.analyze import Analyzer
 from visavis.face.calibrate import UNCALIBRATED
@@ -54,8 +57,6 @@ def one_thread():
 @pytest.fixture
 def run(capsys, squares):
     """Runs ``visavis face train ...``; returns the exit code with what was printed, as JSON or as text."""
-    if not any(command.name == "train" for command in face.app.registered_commands):
-        face.app.registered_commands.extend(training.app.registered_commands)
 
     def call(*arguments):
         code = main(["face", "train", *map(str, arguments), "--pack", str(squares)])
@@ -194,4 +195,22 @@ def test_each_backbone_is_made(backbone):
     [("runs", "runs"), ("Ada & Bob", "ada---bob"), ("..", "recogniser"), ("Ünï", "n-"), ("-a.b_c", "a.b_c")],
 )
 def test_a_folder_names_its_model(name, fit):
-    assert training._fit(name) == fit
+    assert training.fit_name(name) == fit
+
+
+@pytest.mark.slow
+def test_torchrun_starts_two_processes_of_which_one_speaks(people, squares, tmp_path):
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    options = ("--out", tmp_path / "run", *OPTIONS, "--pack", squares, "--json")
+    done = subprocess.run(
+        [*torchrun, "-m", "visavis", "face", "train", people, *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    value = json.loads(done.stdout)  # one document, of the first
+    assert value["pack"] == str(tmp_path / "run" / "run.toml")
+    assert load_pack(tmp_path / "run" / "run.toml").embedder.dim == 16
+    assert value["steps"] == 6

@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from visavis.app.cli.opening import Json
-from visavis.app.output import Report, emit, percent, printable
+from visavis.app.output import Report, emit, printable
 
 if TYPE_CHECKING:
     from torch import nn
 
     from visavis.blocks.margins import Margin
+    from visavis.face.train.export import Exported
     from visavis.face.train.run import Trained
     from visavis.face.train.trainer import Moment
 
-__all__ = ["app"]
+__all__ = ["Backbone", "Loss", "app", "fit_name", "make_margin", "make_network", "next_commands"]
 
 app = typer.Typer()
 
 
-_Backbone = Literal["mobilefacenet", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "vit"]
-_Loss = Literal[
+Backbone = Literal["mobilefacenet", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "vit"]
+Loss = Literal[
     "softmax",
     "normface",
     "sphereface",
@@ -44,11 +45,11 @@ _Loss = Literal[
 def _train(
     data: Annotated[Path, typer.Argument(help="A folder with a sub-folder of photos for each person, or a gallery.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; made when absent.")],
-    backbone: Annotated[_Backbone, typer.Option(help="The network.")] = "mobilefacenet",
+    backbone: Annotated[Backbone, typer.Option(help="The network.")] = "mobilefacenet",
     width: Annotated[float, typer.Option(help="A factor on its channels: 0.25 trains on a laptop.")] = 1.0,
     dim: Annotated[int, typer.Option(help="Numbers of an embedding.")] = 256,
     size: Annotated[int, typer.Option(help="Side of a face's crop, px.")] = 112,
-    loss: Annotated[_Loss, typer.Option(help="What the network learns by.")] = "arcface",
+    loss: Annotated[Loss, typer.Option(help="What the network learns by.")] = "arcface",
     margin: Annotated[
         float | None,
         typer.Option(help="Its margin; the paper's when not given.", show_default=False),
@@ -151,10 +152,10 @@ def _train(
             data,
             out,
             config,
-            _network(backbone, dim, width),
-            _margin(loss, margin),
+            make_network(backbone, dim, width),
+            make_margin(loss, margin),
             load_pack(pack),
-            name=name or _fit(out.absolute().name),
+            name=name or fit_name(out.absolute().name),
             licence=Licence(licence),
             size=size,
             held_out=held_out,
@@ -172,7 +173,7 @@ def _train(
     raise typer.Exit(130 if done.result.stopped else 0)
 
 
-def _network(backbone: _Backbone, dim: int, width: float) -> "Callable[[int], nn.Module]":
+def make_network(backbone: Backbone, dim: int, width: float) -> "Callable[[int], nn.Module]":
     from visavis.face.train import backbones
 
     def make(size: int) -> "nn.Module":
@@ -187,7 +188,7 @@ def _network(backbone: _Backbone, dim: int, width: float) -> "Callable[[int], nn
     return make
 
 
-def _margin(loss: _Loss, margin: float | None) -> "Margin | None":
+def make_margin(loss: Loss, margin: float | None) -> "Margin | None":
     from visavis.blocks import margins
     from visavis.errors import InputError
 
@@ -209,7 +210,7 @@ def _margin(loss: _Loss, margin: float | None) -> "Margin | None":
     return margins.MagFace() if loss == "magface" else None
 
 
-def _fit(name: str) -> str:
+def fit_name(name: str) -> str:
     """A folder's name as that of a model: lower-case letters, digits, dots, dashes."""
     fit = "".join(char if char.isascii() and (char.isalnum() or char in "-._") else "-" for char in name.lower())
     return fit.lstrip("-._") or "recogniser"
@@ -238,12 +239,17 @@ def _live() -> "Iterator[tuple[Report, Callable[[Moment], None]]]":
         def show(moment: "Moment") -> None:
             nonlocal measured
             if moment.measured:
-                measured = f"  people held out: TAR {percent(moment.measured['TAR at FAR 1e-2'])} at FAR 1 %"
+                measured = f"  people held out: TAR {_share(moment.measured['TAR at FAR 1e-2'])} at FAR 1 %"
             bars.update(cutting, visible=False)
             told = f"epoch {moment.epoch}  loss {moment.loss:.3f}  {moment.images_per_s:,.0f} photos/s{measured}"
             bars.update(training, completed=moment.step, total=moment.steps, told=told, visible=True)
 
         yield lambda done, total: bars.update(cutting, completed=done, total=total), show
+
+
+def _share(counted: float) -> str:
+    """A share that was counted, and so may be all."""
+    return f"{100 * counted:.1f} %"
 
 
 def _told(done: "Trained", out: Path) -> dict[str, Any]:
@@ -266,7 +272,7 @@ def _lines(done: "Trained", out: Path) -> list[str]:
     lines = [f"skipped {printable(path)}: {printable(reason)}" for path, reason in done.crops.skipped]
     lines.append(f"{len(done.crops)} photos of {done.learned} people learned from and {done.held_out} held out.")
     if result.measured:
-        rates = {name: percent(value) for name, value in result.measured.items()}
+        rates = {name: _share(value) for name, value in result.measured.items()}
         lines.append(
             f"Of the people held out, {rates['TAR at FAR 1e-2']} of the pairs of one person are accepted where 1 % of "
             f"those of two are, {rates['TAR at FAR 1e-3']} where 1 in 1,000 are."
@@ -274,14 +280,18 @@ def _lines(done: "Trained", out: Path) -> list[str]:
     lines.append(f"curves: {printable(out / 'curves.png')}")
     if done.exported is None:
         return [*lines, f"Stopped after {result.step} steps. To go on: the same command with --resume"]
-    pack = printable(done.exported.pack)
+    return [*lines, *next_commands(done.exported, out)]
+
+
+def next_commands(exported: "Exported", out: Path) -> list[str]:
+    """What a new pack is, and what to do with it."""
+    pack = printable(exported.pack)
     return [
-        *lines,
         f"pack:   {pack}",
         "",
         "Next, by photos of people it has not learned from (OTHERS, a sub-folder for each): what its similarities",
         "mean, and how good it is; then a gallery of its own:",
-        f"  visavis face calibrate OTHERS --pack {pack} --output {printable(done.exported.pack.with_suffix('.json'))}",
+        f"  visavis face calibrate OTHERS --pack {pack} --output {printable(exported.pack.with_suffix('.json'))}",
         f"  visavis face evaluate OTHERS --pack {pack} --output {printable(out / 'evaluation')}",
         f"  visavis face index PHOTOS --pack {pack} --gallery {printable(out / 'gallery.visavis')}",
     ]
