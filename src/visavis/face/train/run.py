@@ -23,7 +23,7 @@ from visavis.face.train.trainer import Moment, Result, device_of, refuse_run, tr
 
 __all__ = ["Trained", "train_on"]
 
-_ANSWER_WITHIN = timedelta(minutes=5)  # a process that does not is taken for dead; one that died is known at once
+_ANSWER_WITHIN = timedelta(minutes=15)  # a process that does not is taken for dead; that one died is known at once
 _CUT_WITHIN = timedelta(days=7)
 
 

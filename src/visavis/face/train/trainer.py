@@ -157,11 +157,11 @@ class _Run:
                 f"batch: expected a multiple of processes x accumulate, {self.processes} x {config.accumulate}, "
                 f"got {config.batch}"
             )
-        for name, people in (("crops", crops.people), ("held_out", held_out.people if held_out else ("", ""))):
-            if len(people) < 2:
-                raise InputError(f"{name}: expected two people or more, got {len(people)}")
+        for name, faces in (("crops", crops), ("held_out", held_out)):
+            if faces is not None and len(faces.people) < 2:
+                raise InputError(f"{name}: expected two people or more, got {len(faces.people)}")
         self.config, self.crops, self.folder = config, crops, folder
-        self.held_out = held_out and spread(held_out)
+        self.held_out = None if held_out is None else spread(held_out)
         self.device = device_of(config.device)
         self.backbone: nn.Module = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.order = Order(crops.labels, batch=config.batch, per_person=config.per_person, seed=config.seed)
@@ -306,9 +306,11 @@ class _Run:
 
     def _take_from_first(self, network: nn.Module) -> None:
         """Weights and statistics of process 0."""
-        if self.processes > 1:
+        if self.processes == 1:
+            return
+        with torch.no_grad():
             for tensor in (*network.parameters(), *network.buffers()):
-                dist.broadcast(tensor.detach(), 0)
+                tensor.copy_(self.ranks.add(tensor.clone() if self.rank == 0 else torch.zeros_like(tensor)))
 
     def _average(self, tensors: list[Tensor]) -> None:
         """Over the processes, in place; all in one message."""
