@@ -175,18 +175,18 @@ def test_options_that_cannot_be_are_refused(run, people, tmp_path, options, told
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("loss", training._Loss.__args__)
+@pytest.mark.parametrize("loss", training.Loss.__args__)
 @pytest.mark.parametrize("backbone", ["iresnet18"])
 def test_each_loss_makes_its_margin(loss, backbone):
-    margin = training._margin(loss, None)
+    margin = training.make_margin(loss, None)
     assert (margin is None) == (loss in ("softmax", "normface"))
-    network = training._network(backbone, 8, 0.125)(32)
+    network = training.make_network(backbone, 8, 0.125)(32)
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 8)
 
 
-@pytest.mark.parametrize("backbone", training._Backbone.__args__)
+@pytest.mark.parametrize("backbone", training.Backbone.__args__)
 def test_each_backbone_is_made(backbone):
-    network = training._network(backbone, 8, 0.125)(32)
+    network = training.make_network(backbone, 8, 0.125)(32)
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 8)
 
 

@@ -174,6 +174,7 @@ def _train(
 
 
 def make_network(backbone: Backbone, dim: int, width: float) -> "Callable[[int], nn.Module]":
+    """What makes the network for crops of so many px."""
     from visavis.face.train import backbones
 
     def make(size: int) -> "nn.Module":
@@ -189,6 +190,7 @@ def make_network(backbone: Backbone, dim: int, width: float) -> "Callable[[int],
 
 
 def make_margin(loss: Loss, margin: float | None) -> "Margin | None":
+    """The margin of a loss, by its own value or the paper's; None: it has none."""
     from visavis.blocks import margins
     from visavis.errors import InputError
 
