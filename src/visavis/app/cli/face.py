@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visavis.app.cli import evaluation, models, people, training
+from visavis.app.cli import adaptation, evaluation, models, people, training
 from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, PackName, Rate, open_system
 from visavis.app.output import emit, percent, printable, progress, rate
 
@@ -33,6 +33,7 @@ app = typer.Typer(no_args_is_help=True, help=HELP)
 app.add_typer(models.app, name="models")
 app.add_typer(people.app)
 app.add_typer(training.app)
+app.add_typer(adaptation.app)
 app.add_typer(evaluation.app)
 
 
