@@ -38,7 +38,7 @@ def _adapt(
         Literal["whitened", "head", "linear", "gated"],
         typer.Option(help="What is learned; all but whitened by steps, and by a loss."),
     ] = "whitened",
-    shrinkage: Annotated[float, typer.Option(help="Of whitened: the larger, the less is changed.")] = 3.0,
+    shrinkage: Annotated[float, typer.Option(help="Of whitened: the larger, the less is changed.")] = 10.0,
     loss: Annotated[Loss, typer.Option(help="What layers that take steps learn by.")] = "arcface",
     margin: Annotated[
         float | None, typer.Option(help="Its margin; the paper's when not given.", show_default=False)
@@ -101,7 +101,7 @@ def _adapt(
     if done.exported is None:
         best = max((look["TAR at FAR 1e-2"] for look in done.learned.looks[1:]), default=0.0)
         lines.append(f"Adapted, {100 * best:.1f} % at best: no better, so no model was written.")
-        lines.append("More people, photos of each from more sides, or a larger --shrinkage may help.")
+        lines.append("More people, or a larger --shrinkage, may help.")
     else:
         lines.append(f"Adapted, {told(100 * after['TAR at FAR 1e-2'])}.")
         lines += next_commands(done.exported, out)

@@ -53,7 +53,7 @@ class AdaptConfig:
     # but `held_out` and `seed` is theirs. head: the embedder's own last layer anew; linear: one layer more; gated: a
     # SwiGLU more.
     layers: Kind = "whitened"
-    shrinkage: float = 3.0  # of whitened: the larger, the less is changed
+    shrinkage: float = 10.0  # of whitened: the larger, the less is changed
     views: int = 4  # changed copies of each photo, see `visavis.face.process.augment`; each also mirrored
     steps: int = 1000
     batch: int = 256
@@ -258,7 +258,7 @@ def set_whitened(
 
     Raises:
         TensorError: shapes or types other than these.
-        InputError: no person with photos from different sides, or fewer than two people held out.
+        InputError: nobody with photos both facing the camera and turned aside, or fewer than two people held out.
     """
     rows = features[:, :2].mean(1) if flip else features[:, 0]
     matrix, shift = whiten(rows, labels, turns, shrinkage=config.shrinkage)

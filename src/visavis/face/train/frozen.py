@@ -150,7 +150,7 @@ def features_of(
 
 
 def extended(base: Frozen, layers: Callable[["Graph", str], str], name: str) -> "onnx.ModelProto":
-    """The embedder with layers behind it, as one ONNX model with the output `embedding`.
+    """The embedder with layers behind it, as one ONNX model with the output `adapted`.
 
     Args:
         base: the embedder.
@@ -164,10 +164,10 @@ def extended(base: Frozen, layers: Callable[["Graph", str], str], name: str) -> 
     model.graph.name = name
     graph = Graph(model)
     output = layers(graph, graph.node("Flatten", base.output, axis=1))
-    graph.node("Identity", output, output="embedding")
+    graph.node("Identity", output, output="adapted")
     del model.graph.output[:]
     declared = model.graph.output.add()
-    declared.name = "embedding"
+    declared.name = "adapted"
     declared.type.tensor_type.elem_type = 1
     for size in ("N", "D"):
         declared.type.tensor_type.shape.dim.add().dim_param = size
