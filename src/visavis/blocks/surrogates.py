@@ -36,7 +36,8 @@ def tar_at_far(similarities: Tensor, same: Tensor, *, far: float, temperature: f
         loss = 1 - tar_at_far(cosines[upper], same[upper], far=1e-3, temperature=0.05)
 
     What to expect of it: a batch with n impostor pairs knows no rate below 1/n, and pairs far from the threshold give
-    next to no gradient. It is made to stand beside a cross-entropy, for a model that already tells people apart.
+    next to no gradient, so that from scratch it learns little. It is made for the last steps of a model that already
+    tells people apart, and even there it need not beat cross-entropy: docs/evaluation.md has a case where it does not.
 
     Args:
         similarities: float [N]; half precision is computed in float32.
