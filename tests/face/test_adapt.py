@@ -11,6 +11,7 @@ from visavis.errors import InputError, ModelError
 from visavis.face.embed import Embedder
 from visavis.face.models import load_pack, pull
 from visavis.face.train.adapt import AdaptConfig, Layers, adapt, learn, set_whitened, split_people
+from visavis.face.train.augment import generator
 from visavis.face.train.data import Crops
 from visavis.face.train.frozen import frozen
 from visavis.face.train.whiten import turned, whiten
@@ -63,6 +64,24 @@ def test_learning_tells_unseen_people_apart_better(base, kind):
     assert done.after["TAR at FAR 1e-2"] > done.before["TAR at FAR 1e-2"] + 0.1
     assert done.step in [look["step"] for look in done.looks]
     assert max(look["TAR at FAR 1e-2"] for look in done.looks) == done.after["TAR at FAR 1e-2"]
+
+
+@pytest.mark.parametrize("cosines", [True, False])
+def test_the_first_loss_is_the_softmax_that_was_asked_for(base, cosines):
+    (x, labels), held_out = features(seed=1), features(people=20, seed=2)
+    config = AdaptConfig(layers="linear", **QUICK | {"steps": 1})
+    layers = Layers(base, x[:, 0], "linear")
+    done = learn(config, layers, x, labels, None, held_out=held_out, normalize=cosines)
+    draw = generator(config.seed, 0)
+    face, view = (torch.randint(n, (config.batch,), generator=draw).numpy() for n in x.shape[:2])
+    rows = x.astype(np.float64)
+    directions = rows / np.linalg.norm(rows, axis=2, keepdims=True)
+    centres = np.stack([directions[labels == who].mean((0, 1)) for who in range(30)])
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    gain = 8**0.5 / np.linalg.norm(rows[:, 0], axis=1).mean()
+    logits = (32 * directions if cosines else gain * rows)[face, view] @ centres.T
+    told = np.log(np.exp(logits).sum(1)) - logits[np.arange(config.batch), labels[face]]
+    assert done.looks[1]["loss"] == pytest.approx(told.mean(), rel=1e-4)
 
 
 def test_what_did_not_help_is_taken_back(base):

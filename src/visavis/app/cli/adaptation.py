@@ -84,7 +84,17 @@ def _adapt(
             accept_licence=accept_licence,
             progress=lambda done, total: progress("photos cut", done, total),
         )
-        done = adapt(config, faces, models, asked, out, name=named, accept_licence=accept_licence, progress=progress)
+        done = adapt(
+            config,
+            faces,
+            models,
+            asked,
+            out,
+            name=named,
+            normalize=loss != "softmax",
+            accept_licence=accept_licence,
+            progress=progress,
+        )
     before, after = done.learned.before, done.learned.after
     value = {
         "pack": done.exported and done.exported.pack,

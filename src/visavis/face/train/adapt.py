@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity
 
 from visavis.blocks.activations import SwiGLU
 from visavis.blocks.classes import ClassSoftmax
@@ -165,6 +165,7 @@ def adapt(
     folder: Path,
     *,
     name: str,
+    normalize: bool = True,
     licence: Licence | None = None,
     accept_licence: bool = False,
     progress: Progress = _silent,
@@ -180,6 +181,7 @@ def adapt(
         margin: how the softmax over the people is made harder; None: not at all.
         folder: made when absent.
         name: of the new model.
+        normalize: a softmax of cosines; False: of inner products, the plain softmax.
         licence: of its weights; the embedder's own when absent.
         accept_licence: of the embedder's weights, where they are for research only.
         progress: called with what is being done, how much of it is, and how much there is.
@@ -219,7 +221,16 @@ def adapt(
         learned = set_whitened(config, layers, *views[0], turns, held_out=views[1], flip=spec.flip)
     else:
         steps = partial(progress, "steps")
-        learned = learn(config, layers, *views[0], margin, held_out=views[1], flip=spec.flip, progress=steps)
+        learned = learn(
+            config,
+            layers,
+            *views[0],
+            margin,
+            normalize=normalize,
+            held_out=views[1],
+            flip=spec.flip,
+            progress=steps,
+        )
     if learned.step == 0:
         return Adapted(learned, None)
     model = extended(base, layers.write, name)
@@ -284,6 +295,7 @@ def learn(
     margin: Margin | None,
     *,
     held_out: tuple[Features, Labels],
+    normalize: bool = True,
     flip: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Learned:
@@ -300,6 +312,7 @@ def learn(
         labels: int64 [N] from 0, no number left out.
         margin: how the softmax is made harder; None: not at all.
         held_out: features [n, 2, F], the second view mirrored, and labels [n] of other people.
+        normalize: a softmax of cosines; False: of inner products, the plain softmax.
         flip: measure on the mean of a face and its mirror image, as the embedder of the pack does.
         progress: called with steps done and steps in total.
 
@@ -315,15 +328,16 @@ def learn(
     with torch.no_grad():
         plain = layers.before(rows)  # [N, V, D]
         centres = torch.zeros(int(whose.max()) + 1, plain.shape[2])
-        centres.index_add_(0, whose, normalize(plain, dim=2).mean(1))
+        centres.index_add_(0, whose, nn.functional.normalize(plain, dim=2).mean(1))
     head = ClassSoftmax(
         plain.shape[2],
         len(centres),
         margin=margin,
-        scale=1.0 if margin is not None and margin.scales_with_norm else config.scale,
+        scale=1.0 if not normalize or (margin is not None and margin.scales_with_norm) else config.scale,
+        normalize=normalize,
     )
     with torch.no_grad():
-        head.weight.copy_(normalize(centres))
+        head.weight.copy_(nn.functional.normalize(centres))
     # Margins that look at lengths are made for features whose numbers are near 1 each.
     gain = plain.shape[2] ** 0.5 / layers.mean_out
     changed = [{"params": list(layers.change.parameters()), "weight_decay": config.weight_decay}]
@@ -373,7 +387,7 @@ def split_people(people: int, held_out: float, seed: int) -> tuple[Labels, Label
 def _look(layers: Layers, features: Features, labels: Labels, flip: bool) -> dict[str, float]:
     with torch.no_grad():
         y = layers(torch.from_numpy(np.asarray(features)))
-        found: Features = normalize(y[:, 0] + y[:, 1] if flip else y[:, 0]).numpy()
+        found: Features = nn.functional.normalize(y[:, 0] + y[:, 1] if flip else y[:, 0]).numpy()
     return measure(found, labels)
 
 
