@@ -36,7 +36,7 @@ def whiten(
     two; ``A = g (W + r I)**-1/2``, r being `shrinkage` times the mean variance and g such that features vary as much as
     before. ``b = m - A m`` keeps the mean m in its place: a cosine is taken from the origin, and an embedder whose
     features lie all to one side of it has learned to be compared from there. The usual method takes all differences
-    within a person and moves the mean to the origin; on our photos neither helped, see docs/training.md.
+    within a person and moves the mean to the origin. What to expect of this one: docs/training.md.
 
     Args:
         features: float [N, D], not normalised.
