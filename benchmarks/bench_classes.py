@@ -144,7 +144,9 @@ def extra_gib(name: str, classes: int) -> float:
 
 def computed(classes: int) -> dict[str, Any]:
     """Bytes and operations by arithmetic, for a step with momentum."""
-    rows, matrix = 4 * classes * FEATURES / 2**30, 4 * classes * SAMPLES / 2**30
+    rows = 4 * classes * FEATURES / 2**30
+    # [N, C] is kept where the gradient will be; what is wider than that needs memory of its own
+    matrix = 4 * classes * max(0, SAMPLES - FEATURES) / 2**30
     return {
         "weight_gib": round(rows, 3),
         "momentum_gib": round(rows, 3),
