@@ -163,6 +163,41 @@ def scale() -> str:
     return table(["", ""], rows) + f"\nSearch and sorting on synthetic faces. {places}.\n"
 
 
+def process() -> str:
+    """Turned faces and templates, for both packs; what it costs."""
+    record = result("process")
+    rows, many = [], []
+    for pack in ("fast", "default"):
+        for way, found in record[pack]["frontal-profile"].items():
+            weight = found.get("weight chosen on folds 1..5")
+            label = way if weight is None else f"{way}, weight {weight:g}"
+            figures = []
+            for folds in ("folds 6..10, other people", "ten folds"):
+                row = found[folds]
+                figures.append(f"{row['accuracy']:.2f} ± {row['std']:.2f}")
+                figures += [f"{row[f'TAR at FAR {far}']:.2f}" for far in ("0.01", "0.001")]
+            rows.append([pack, label, *figures])
+        many += [
+            [pack, way, *(f"{value:.2f}" for value in row.values())] for way, row in record[pack]["templates"].items()
+        ]
+    measures = ("accuracy %", "TAR % at FAR 1e-2", "at 1e-3")
+    head = [
+        "pack",
+        "CFP frontal-profile",
+        *(f"folds 6-10, {name}" for name in measures),
+        *(f"all, {name}" for name in measures),
+    ]
+    costs = [[way, _spread(quartiles)] for way, quartiles in record["cpu ms a crop, quartiles"].items()]
+    return (
+        table(head, rows)
+        + "\nTemplates of people 251 to 500, frontal and profile photos mixed, against their other photos:\n\n"
+        + table(["pack", "template of", "TAR % at FAR 1e-3", "TAR % at FAR 1e-4"], many)
+        + "\nWhat it costs, one thread:\n\n"
+        + table(["", "CPU ms a crop"], costs)
+        + f"\nMedian, quartiles in brackets. {source(record)}.\n"
+    )
+
+
 def training() -> str:
     """Six losses, a network from scratch: mean and standard deviation over the seeds."""
     record = result("training")
@@ -267,6 +302,7 @@ TABLES = {
     "accuracy": accuracy,
     "adapting": adapting,
     "classes": classes,
+    "process": process,
     "scale": scale,
     "speed": speed,
     "training": training,
