@@ -237,10 +237,13 @@ def test_a_folder_of_people(tmp_path):
     touch(tmp_path / "ada" / "broken.jpg", b"")  # named like a photo: it gives no face
     (tmp_path / ".trash").mkdir()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "bob" / "profile").mkdir()
+    (tmp_path / "bob" / "1.jpg").rename(tmp_path / "bob" / "profile" / "1.jpg")
     protocol = read_protocol(tmp_path)
     assert protocol.kind == "folder"
-    names = [f"{path.parent.name}/{path.name}" for path in protocol.photos]
-    assert names == ["ada/0.jpg", "ada/1.jpg", "ada/2.jpg", "ada/broken.jpg", "ada/no suffix", "bob/0.jpg", "bob/1.jpg"]
+    names = [str(path.relative_to(tmp_path)) for path in protocol.photos]
+    ada = [f"ada/{name}" for name in ("0.jpg", "1.jpg", "2.jpg", "broken.jpg", "no suffix")]
+    assert names == [*ada, "bob/0.jpg", "bob/profile/1.jpg"]
     assert protocol.people == ["ada"] * 5 + ["bob"] * 2
     assert len(protocol.pairs[0].rows) == 21
     [search] = protocol.searches

@@ -64,7 +64,7 @@ def read_protocol(data: Path, *, kind: Kind = "auto", max_pairs: int = 1_000_000
     - ``cfp``: the folder with ``Protocol`` and ``Data`` of Celebrities in Frontal-Profile.
     - ``ijb``: a CSV with the columns template, person, media and path, the paths relative to it; or a folder with one
       named ``templates.csv``. All pairs of templates are compared, and the first template of everybody is enrolled.
-    - ``folder``: a sub-folder for every person, with their photos. All pairs are compared, and the first photo of
+    - ``folder``: a sub-folder for every person, with their photos at any depth. All pairs are compared, and the first photo of
       everybody, by name, is enrolled.
 
     For the open set half of the people are enrolled: of CFP the first 250, else drawn by `seed`.
@@ -236,8 +236,9 @@ def _ijb(path: Path, max_pairs: int, seed: int) -> Protocol:
 def _folder(data: Path, max_pairs: int, seed: int) -> Protocol:
     photos, people = [], []
     for folder in sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.name.startswith(".") and _is_photo(path):
+        for path in sorted(folder.rglob("*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if path.is_file() and not hidden and _is_photo(path):
                 photos.append(path)
                 people.append(folder.name)
     if len(set(people)) < 2:
