@@ -64,8 +64,8 @@ def read_protocol(data: Path, *, kind: Kind = "auto", max_pairs: int = 1_000_000
     - ``cfp``: the folder with ``Protocol`` and ``Data`` of Celebrities in Frontal-Profile.
     - ``ijb``: a CSV with the columns template, person, media and path, the paths relative to it; or a folder with one
       named ``templates.csv``. All pairs of templates are compared, and the first template of everybody is enrolled.
-    - ``folder``: a sub-folder for every person, with their photos at any depth. All pairs are compared, and the first photo of
-      everybody, by name, is enrolled.
+    - ``folder``: a sub-folder for every person, with their photos at any depth. All pairs are compared, and the first
+      photo of everybody, by name, is enrolled.
 
     For the open set half of the people are enrolled: of CFP the first 250, else drawn by `seed`.
 
