@@ -57,13 +57,13 @@ class _Memory:
     """What lives from forward to backward, [R, N] for R rows, and the gradient of these rows, [R, D], in one place.
 
     Backward needs a block of the one for the last time before it has a block of the other, and goes through the blocks
-    in order: the gradient is written where blocks that are done have been. Memory that is new to a process has to be
-    mapped, page by page, which for either costs some four per cent of a step.
+    in order: the gradient is written where blocks that are done have been. This saves memory, and time: what is new to
+    a process has to be mapped page by page, for a batch half as large as D some four per cent of a step.
     """
 
     def __init__(self, inputs: Tensor, rows: int, with_gradient: bool) -> None:
         self.samples, self.features = inputs.shape
-        self.step = max(inputs.shape) if with_gradient else self.samples
+        self.step = max(self.samples, self.features) if with_gradient else self.samples
         self.flat = inputs.new_empty(rows * self.step)
 
     def kept(self, here: slice) -> Tensor:
