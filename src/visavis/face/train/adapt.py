@@ -153,8 +153,10 @@ class Layers(nn.Module):
         change = weights["change.weight"]
         matrix = (np.eye(len(change)) if own is None else own) + change * (gain_in * gain_out)
         shift = weights.get("bias", np.zeros(len(change))) + gain_out * weights.get("change.bias", 0.0)
-        output = times(source, matrix)
-        return graph.node("Add", output, graph.constant(shift.astype(np.float32))) if shift.any() else output
+        if not shift.any():
+            return times(source, matrix)
+        constants = (graph.constant(value.astype(np.float32)) for value in (matrix.T, shift))
+        return graph.node("Gemm", source, *constants)
 
 
 def adapt(

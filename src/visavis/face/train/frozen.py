@@ -6,6 +6,7 @@ N: faces, V: views of each, F: features.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def features_of(
 
 
 def extended(base: Frozen, layers: Callable[["Graph", str], str], name: str) -> "onnx.ModelProto":
-    """The embedder with layers behind it, as one ONNX model with the output `adapted`.
+    """The embedder with layers behind it, as one ONNX model with one output.
 
     Args:
         base: the embedder.
@@ -164,10 +165,9 @@ def extended(base: Frozen, layers: Callable[["Graph", str], str], name: str) -> 
     model.graph.name = name
     graph = Graph(model)
     output = layers(graph, graph.node("Flatten", base.output, axis=1))
-    graph.node("Identity", output, output="adapted")
     del model.graph.output[:]
     declared = model.graph.output.add()
-    declared.name = "adapted"
+    declared.name = output
     declared.type.tensor_type.elem_type = 1
     for size in ("N", "D"):
         declared.type.tensor_type.shape.dim.add().dim_param = size
@@ -176,29 +176,33 @@ def extended(base: Frozen, layers: Callable[["Graph", str], str], name: str) -> 
 
 
 class Graph:
-    """Adds layers to the end of an ONNX model; all names it makes begin with ``added.``."""
+    """Adds layers to the end of an ONNX model, which may have been extended before: all names it makes are new."""
 
     def __init__(self, model: "onnx.ModelProto") -> None:
         self._graph = model.graph
-        self._count = 0
+        self._taken = {name for node in self._graph.node for name in (*node.input, *node.output)}
+        self._taken.update(each.name for each in self._graph.initializer)
 
     def constant(self, value: NDArray[np.float32]) -> str:
         from onnx import numpy_helper
 
-        self._count += 1
-        name = f"added.{self._count}"
+        name = self._name()
         self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def node(self, kind: str, *inputs: str, output: str | None = None, axis: int | None = None) -> str:
+    def node(self, kind: str, *inputs: str, axis: int | None = None) -> str:
         from onnx import helper
 
-        self._count += 1
-        name = output or f"added.{self._count}"
+        name = self._name()
         made = helper.make_node(kind, inputs, [name])
         if axis is not None:
             made.attribute.append(helper.make_attribute("axis", axis))
         self._graph.node.append(made)
+        return name
+
+    def _name(self) -> str:
+        name = next(name for number in itertools.count(1) if (name := f"added.{number}") not in self._taken)
+        self._taken.add(name)
         return name
 
 
