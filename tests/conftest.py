@@ -88,6 +88,17 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch works on one thread: results repeat to the last bit, and small tensors are quickest so."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """An empty folder for photos."""
     folder = tmp_path / "photos"

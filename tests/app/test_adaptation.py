@@ -3,11 +3,12 @@
 import json
 
 import pytest
-import torch
 
 from tests.face.fake_pack import photo
 from visavis.app.cli import main
 from visavis.face.models import load_pack
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +19,6 @@ def people(tmp_path_factory):
         for number in range(3):
             photo(folder / f"{person}" / f"{number}.png", person, seed=10 * person + number)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from visavis.face.train.checkpoint import Checkpoints
 from visavis.face.train.data import template_points
 from visavis.face.train.export import Exported
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = (
     *("--width", "0.125", "--dim", "16", "--size", "32", "--batch", "16", "--epochs", "3", "--scale", "16"),
     *("--held-out", "0.3", "--checkpoint-every", "5", "--workers", "1"),
@@ -44,14 +46,6 @@ def _people(tmp_path_factory):
 @pytest.fixture
 def people(_people, tmp_path):
     return shutil.copytree(_people, tmp_path / "people")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -12,15 +12,9 @@ from visavis.face.models import load_pack, pull
 from visavis.face.train.data import Crops
 from visavis.face.train.distill import DistillConfig, border_for, distill, distillation_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 32
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def faces(count=120, border=0):

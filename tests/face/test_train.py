@@ -25,17 +25,11 @@ from visavis.face.train.schedule import Schedule
 from visavis.face.train.trainer import train
 from visavis.face.train.validate import embed, measure
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STILL = Augmentation(mirror=0, shift=0, turn_rad=0, scale=0, brightness=0, contrast=0, saturation=0)
 SHORT = TrainConfig(epochs=4, batch=16, lr=0.05, scale=16.0, checkpoint_every=3, log_every=1)
 CROPS, OTHERS = drawn.people(10, 6), drawn.people(8, 5, seed=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class KilledError(Exception):
