@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 
@@ -93,13 +93,37 @@ def test_is_the_dense_softmax_for_every_margin(name, smoothing):
         torch.testing.assert_close(value, twin.margin.state_dict()[key])  # observed the same, once
 
 
-@pytest.mark.parametrize("margin", [None, margins.ArcFace(), margins.CurricularFace(), margins.MagFace()], ids=str)
+class Leaning(margins.Margin):
+    """Of no paper: the other classes depend smoothly on the true cosine, everything on the length."""
+
+    scales_with_norm = True
+    changes_others = True
+
+    def target(self, cosines, norms):
+        return cosines - 0.1 * norms.log1p()
+
+    def others(self, cosines, target):
+        return cosines + 0.3 * target * cosines.square()
+
+    def penalty(self, norms):
+        return 1 / norms
+
+
+@pytest.mark.parametrize(
+    "margin", [None, margins.ArcFace(), margins.CurricularFace(), margins.MagFace(), Leaning()], ids=str
+)
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.usefixtures("block")
 def test_is_the_dense_softmax_with_sub_centres(margin, smoothing):
     head = make(23, margin=copy.deepcopy(margin), label_smoothing=smoothing, subcenters=3)
     assert head.weight.shape == (69, D)
     assert_same(*both(head, *draw(9, 23))[0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.usefixtures("block")
+def test_is_the_dense_softmax_for_a_margin_of_ones_own(smoothing):
+    assert_same(*both(make(23, margin=Leaning(), label_smoothing=smoothing), *draw(9, 23))[0])
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -113,6 +137,7 @@ def test_inner_products_are_the_plain_softmax(smoothing):
 @given(
     st.integers(1, 30), st.integers(2, 40), st.integers(1, 3), st.integers(1, 50), st.integers(0, 10**6), st.booleans()
 )
+@settings(max_examples=40)
 def test_any_shape_and_any_blocks(samples, classes, subcenters, per_block, seed, smooth):
     with pytest.MonkeyPatch.context() as patch:
         # bytes of one class: its rows, logits and gradient

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.blocks.test_classes import D, assert_same, dense_loss, draw
+from tests.blocks.test_classes import D, Leaning, assert_same, dense_loss, draw
 from visavis.blocks import margins
 from visavis.blocks.classes import ClassSoftmax, SparseSGD
 from visavis.errors import InputError, RankError
@@ -29,6 +29,7 @@ CASES = {
     "AdaFace": {"margin": margins.AdaFace()},
     "ElasticFace": {"margin": margins.ElasticFace()},
     "Circle": {"margin": margins.Circle()},
+    "one's own": {"margin": Leaning()},
     "sub-centres": {"margin": margins.ArcFace(), "subcenters": 3},
     "smoothing": {"margin": margins.CurricularFace(), "label_smoothing": 0.2},
 }
