@@ -57,8 +57,9 @@ def off(image, other, where):
 def test_a_view_is_what_the_turned_head_looks_like(own, wanted):
     before = pose(own, pitch=0.05)
     [view] = views(photo(before)[0], project(LANDMARKS, before), yaws=[wanted])
+    np.testing.assert_allclose(view.landmarks_xy_px.mean(0), project(LANDMARKS, before).mean(0), atol=1e-3)
     found = fit_pose(view.landmarks_xy_px)
-    assert [found.yaw, found.pitch] == pytest.approx([wanted, 0.05], abs=1e-4)
+    assert [found.yaw, found.pitch, found.scale_px] == pytest.approx([wanted, 0.05, 40.0], abs=1e-3)
     truth, there = photo(found)
     shown = there & (view.hidden < 0.05)
     assert shown.sum() > 0.5 * there.sum()
@@ -131,6 +132,72 @@ def test_a_mirrored_photo_has_mirrored_views(yaw, wanted):
     shown = (view.hidden < 0.02) & (other.hidden[:, ::-1] < 0.02)  # means over squares of pixels do not mirror exactly
     assert shown.mean() > 0.5
     assert off(view.image, other.image[:, ::-1], shown) < 1.0
+
+
+def stripes(points):
+    """Fine enough that a pixel's shift shows."""
+    x, y, _ = np.moveaxis(points, -1, 0)
+    return 128 + 100 * np.stack([np.sin(14 * x), np.sin(14 * y), np.sin(10 * (x + y))], -1)
+
+
+def test_a_face_unlike_the_mean_one_is_not_moved_towards_it():
+    true = pose(0.3)
+    image, there = photo(true, stripes)
+    landmarks = project(LANDMARKS, true) + np.array([[-3, 2], [2, -2], [3, 3], [-2, 3], [3, -2]])
+    own = fit_pose(landmarks)
+    [view] = views(image, landmarks, yaws=[own.yaw])
+    np.testing.assert_allclose(view.landmarks_xy_px, landmarks, atol=1e-3)
+    assert off(view.image, image, there & (view.hidden < 0.05)) < 3
+
+
+def test_what_stands_beside_the_head_moves_with_its_outline():
+    """A blue rim around the head is around the turned one too, and far away nothing moves but with the head."""
+    before = pose(0.0)
+    image, there = photo(before)
+    image[~there] = [0, 0, 255]
+    xs, ys = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+
+    def near(mask, reach):
+        grown = mask.copy()
+        for _ in range(reach):
+            grown[1:] |= grown[:-1].copy()
+            grown[:-1] |= grown[1:].copy()
+            grown[:, 1:] |= grown[:, :-1].copy()
+            grown[:, :-1] |= grown[:, 1:].copy()
+        return grown
+
+    image[~near(there, 6)] = [255, 255, 0]
+    [view] = views(image, project(LANDMARKS, before), yaws=[-0.8])
+    _, head = photo(fit_pose(view.landmarks_xy_px))
+    rim = near(head, 4) & ~near(head, 2) & (xs > 5) & (xs < SIDE - 6) & (ys > 5) & (ys < SIDE - 6)
+    blue = (view.image[..., 2] > 150) & (view.image[..., 1] < 100)
+    assert blue[rim].mean() > 0.7
+
+
+@given(st.integers(1, 33), st.integers(1, 33), st.integers(0, 2**32 - 1))
+def test_filling_keeps_what_is_known_and_makes_up_nothing_beyond_it(height, width, seed):
+    import torch
+
+    from visavis.face.process.render import fill
+
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(2, 3, height, width, generator=generator)
+    known = (torch.rand(2, 1, height, width, generator=generator) < 0.3).float()
+    filled = fill(values, known)
+    torch.testing.assert_close(filled * known, values * known)
+    for one, of, where in zip(filled, values, known, strict=True):
+        if where.any():
+            seen = of[:, where[0] > 0]
+            assert (one.amin((1, 2)) >= seen.amin(1) - 1e-5).all()
+            assert (one.amax((1, 2)) <= seen.amax(1) + 1e-5).all()
+
+
+def test_a_photo_looking_far_down_can_be_turned_aside():
+    """Limits are for the angles wished for, not for those a photo has."""
+    before = pose(0.0, 0.9)
+    [view] = views(photo(before)[0], project(LANDMARKS, before), yaws=[0.3])
+    found = fit_pose(view.landmarks_xy_px)
+    assert [found.yaw, found.pitch] == pytest.approx([0.3, 0.9], abs=1e-3)
 
 
 def test_nothing_is_hidden_of_a_face_that_stays_and_half_of_one_that_turns_far():

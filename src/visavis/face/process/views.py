@@ -56,10 +56,12 @@ def views(
         InputError: an angle out of range, of which degrees are the usual cause, or lists that differ in length.
     """
     own = _own_pose(image, landmarks)
+    count = len(yaws)
+    # The photo's own angles are what they are; limits are for those wished for.
     angles = [
-        _angles("yaws", yaws, len(yaws), MAX_YAW),
-        _angles("pitches", [own.pitch] * len(yaws) if pitches is None else pitches, len(yaws), MAX_PITCH),
-        _angles("rolls", [own.roll] * len(yaws) if rolls is None else rolls, len(yaws), math.pi),
+        _angles("yaws", yaws, count, MAX_YAW),
+        [own.pitch] * count if pitches is None else _angles("pitches", pitches, count, MAX_PITCH),
+        [own.roll] * count if rolls is None else _angles("rolls", rolls, count, math.pi),
     ]
     poses = [replace(own, yaw=yaw, pitch=pitch, roll=roll) for yaw, pitch, roll in zip(*angles, strict=True)]
     return _render(image, landmarks, own, poses)
