@@ -145,3 +145,12 @@ def test_a_depth_map_shows_the_nearest_of_all_points_of_the_surface(yaw, pitch):
     off = np.abs(buffer - found)[both]  # a cell of the buffer holds the nearest of .05 x .05 IOD
     assert np.median(off) < 0.04
     assert np.mean(off > 0.15) < 0.03
+
+
+def test_from_the_front_a_depth_map_is_the_surfaces_formula():
+    ticks = np.linspace(-REACH, REACH, MAP_SIDE)
+    x, y = np.meshgrid(ticks, ticks)
+    off = np.abs(depth_map(0.0, 0.0) - (front(x, y) - CENTRE[2]))
+    inside = np.hypot(x, y / 1.5) < 0.9  # but for the steep rim, where a cell of the grid counts for much
+    assert np.nanmedian(off[inside]) < 0.005
+    assert np.nanpercentile(off[inside], 99) < 0.05
