@@ -1,3 +1,4 @@
+import importlib
 import io
 import math
 
@@ -208,3 +209,65 @@ def test_crops_of_any_size_are_augmented():
         crops = np.stack([smooth(height, width)] * 8)
         places = np.stack([POINTS * [width / 112, height / 112]] * 8)
         assert augment(crops, places, np.random.default_rng(0)).shape == crops.shape
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Leaves of all changes only those named, at the chances given."""
+    module = importlib.import_module("visavis.face.process.augment")  # the package's name `augment` is the function
+
+    def chosen(**chances):
+        for name in ("TURNED", "LIT", "TINTED", "OCCLUDED", "COARSE", "BLURRED", "MOVED", "COMPRESSED"):
+            monkeypatch.setattr(module, f"_{name}", chances.get(name, 0.0))
+
+    return chosen
+
+
+def test_without_any_change_crops_stay(only):
+    only()
+    np.testing.assert_array_equal(augment(BATCH, PLACES, np.random.default_rng(0)), BATCH)
+
+
+@pytest.mark.parametrize("side", [48, 112])
+def test_faces_are_turned_to_both_sides(only, side):
+    """A dot on either eye and on the nose tip, a channel each: turned, the nose leaves the middle of the eyes."""
+    only(TURNED=0.5)
+    points = project(LANDMARKS, Pose(0.0, 0.0, 0.0, 0.31 * side, np.array([0.5, 0.45]) * (side - 1), 0.0))
+    y, x = np.mgrid[:side, :side]
+    dots = [np.exp(-((x - u) ** 2 + (y - v) ** 2) / (0.03 * side) ** 2 / 2) for u, v in points[:3]]
+    crops = np.stack([np.rint(255 * np.stack(dots, -1)).astype(np.uint8)] * 128)
+    results = augment(crops, np.stack([points] * 128), np.random.default_rng(0))
+    changed = (results != crops).any(axis=(1, 2, 3))
+    assert 0.35 < changed.mean() < 0.65  # four deviations of a half of 128, about
+    weights = results.astype(float)
+    left, right, nose = np.moveaxis((weights * x[..., None]).sum((1, 2)) / weights.sum((1, 2)), 1, 0)
+    aside = (nose - (left + right) / 2) / (right - left)
+    assert np.abs(aside[~changed]).max() < 0.01
+    assert aside.min() < -0.2
+    assert aside.max() > 0.2
+
+
+@pytest.mark.parametrize("side", [48, 112])
+def test_faces_are_lit_from_all_sides_and_stay_as_bright(only, side):
+    only(LIT=0.5)
+    points = np.stack([POINTS * side / 112] * 128)
+    crops = np.full((128, side, side, 3), 128, np.uint8)
+    results = augment(crops, points, np.random.default_rng(0)).astype(float)
+    changed = (results != crops).any(axis=(1, 2, 3))
+    assert 0.35 < changed.mean() < 0.65
+    rows, left, right = (
+        slice(int(side * low), int(side * high)) for low, high in ((0.35, 0.7), (0.22, 0.45), (0.58, 0.8))
+    )
+    apart = results[:, rows, right, 0].mean((1, 2)) - results[:, rows, left, 0].mean((1, 2))
+    assert apart.min() < -20
+    assert apart.max() > 20
+    light = (results / 128) ** 2.2
+    assert np.abs(light[:, :, :, 0].mean((1, 2)) - 1).max() < 0.1
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 9])
+def test_something_stands_in_front_of_the_smallest_crops_too(only, side):
+    only(OCCLUDED=1.0)
+    crops = np.full((32, side, side, 3), 128, np.uint8)
+    results = augment(crops, np.zeros((32, 5, 2), np.float32), np.random.default_rng(0))
+    assert (results != crops).any(axis=(1, 2, 3)).all()
