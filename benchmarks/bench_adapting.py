@@ -14,20 +14,20 @@ import torch
 from harness import write_result
 from numpy.typing import NDArray
 from protocols import DATA, cfp_pairs, cfp_photos
-from torch.nn.functional import normalize
 
 from visavis.blocks import margins
 from visavis.face.evaluate import tar_at_far, verification
 from visavis.face.models import load_pack
-from visavis.face.train.adapt import AdaptConfig, Layers, learn, split_people
+from visavis.face.train.adapt import AdaptConfig, Kind, Layers, learn, split_people
 from visavis.face.train.data import Crops, crops
 from visavis.face.train.export import fed
-from visavis.face.train.frozen import Features, features_of, frozen, template_of
+from visavis.face.train.frozen import Features, Frozen, features_of, frozen, template_of
 from visavis.face.train.whiten import turned, whiten
 
 BUILD = Path(__file__).parents[1] / "build" / "adapting"
 SEEDS = (0, 1, 2)
 LEARN = 400
+STEPPED: tuple[Kind, ...] = ("linear", "head")
 LOSSES: dict[str, Callable[[], margins.Margin | None]] = {
     "softmax of cosines (NormFace)": lambda: None,
     "SphereFace, m 4 annealed": lambda: margins.SphereFace(4),
@@ -90,31 +90,64 @@ def closed_form(pairs: Pairs, faces: Crops, features: Features) -> dict[str, Any
     return report
 
 
-def by_steps(pairs: Pairs, faces: Crops, kind: Any) -> dict[str, Any]:
-    """Five losses on the last two folds; a value a seed."""
+def cfp_faces() -> Crops:
+    """All of CFP, cut for the embedder of the pack `default`."""
+    pack = load_pack("default")
+    return crops(
+        DATA / "cfp" / "Data" / "Images",
+        pack,
+        cache=BUILD / "crops",
+        size=pack.embedder.input.width or 0,
+        template=template_of(pack.embedder),
+        skip_bad=True,
+    )
+
+
+def cut_before(kind: Kind, faces: Crops) -> tuple[Frozen, Features]:
+    """The embedder as far as layers of this kind leave it, and its features of all faces."""
     base = frozen(load_pack("default").embedder, head=kind == "head")
     network = base.network()
-    features = features_of(
+    return base, features_of(
         faces, lambda images: network(fed(images, base.spec.input)), BUILD / "features", key=base.key
     )
-    people = np.array([int(name) for name in faces.people])
+
+
+def stepped(
+    base: Frozen,
+    features: Features,
+    faces: Crops,
+    known: NDArray[np.int64],
+    kind: Kind,
+    seed: int,
+    *,
+    margin: margins.Margin | None = None,
+    normalize: bool = True,
+) -> tuple[NDArray[Any], int]:
+    """Unit embeddings of all faces by layers that learned from the people of these numbers, and the step kept."""
+    learners, judges = (known[some] for some in split_people(len(known), 0.2, seed))
+    parts = [np.isin(faces.labels, some) for some in (learners, judges)]
+    torch.manual_seed(seed)
+    layers = Layers(base, features[parts[0]][:, 0], kind)
+    (x, y), held_out = (
+        (features[part], np.unique(faces.labels[part], return_inverse=True)[1].astype(np.int64)) for part in parts
+    )
+    config = AdaptConfig(layers=kind, seed=seed)
+    learned = learn(config, layers, x, y, margin, held_out=held_out, normalize=normalize, flip=True)
+    with torch.no_grad():
+        found = layers(torch.from_numpy(np.asarray(features))).sum(1)
+    return unit(found.numpy()), learned.step
+
+
+def by_steps(pairs: Pairs, faces: Crops, kind: Kind) -> dict[str, Any]:
+    """Five losses on the last two folds; a value a seed."""
+    base, features = cut_before(kind, faces)
+    known = np.flatnonzero(np.array([int(name) for name in faces.people]) <= LEARN)
     report: dict[str, Any] = {}
     for loss, margin in LOSSES.items():
         for seed in SEEDS:
-            config = AdaptConfig(layers=kind, seed=seed, held_out=0.2)
-            learners, judges = (np.flatnonzero(people <= LEARN)[some] for some in split_people(LEARN, 0.2, seed))
-            parts = [np.isin(faces.labels, some) for some in (learners, judges)]
-            torch.manual_seed(seed)
-            layers = Layers(base, features[parts[0]][:, 0], kind)
-            (learn_x, learn_y), held_out = (
-                (features[part], np.unique(faces.labels[part], return_inverse=True)[1]) for part in parts
-            )
-            learned = learn(config, layers, learn_x, learn_y, margin(), held_out=held_out, flip=True)
-            with torch.no_grad():
-                y = layers(torch.from_numpy(np.asarray(features)))
-            vectors = normalize(y[:, 0] + y[:, 1]).numpy()
+            vectors, step = stepped(base, features, faces, known, kind, seed, margin=margin())
             row = report.setdefault(loss, {"steps": []})
-            row["steps"].append(learned.step)
+            row["steps"].append(step)
             for protocol in pairs.of:
                 found = pairs.measured(protocol, pairs.cosines(protocol, vectors), (9, 10))
                 for name, value in found.items():
@@ -129,20 +162,8 @@ def main() -> None:
         print(f"not measured: needs the data sets in {DATA}")
         return
     torch.set_num_threads(1)
-    pack = load_pack("default")
-    faces = crops(
-        DATA / "cfp" / "Data" / "Images",
-        pack,
-        cache=BUILD / "crops",
-        size=pack.embedder.input.width or 0,
-        template=template_of(pack.embedder),
-        skip_bad=True,
-    )
-    base = frozen(pack.embedder, head=False)
-    network = base.network()
-    features = features_of(
-        faces, lambda images: network(fed(images, base.spec.input)), BUILD / "features", key=base.key
-    )
+    faces = cfp_faces()
+    _, features = cut_before("linear", faces)
     pairs = Pairs(faces)
     whitened = closed_form(pairs, faces, features)
     print(whitened, flush=True)
@@ -153,9 +174,7 @@ def main() -> None:
         {
             "ten folds": whitened,
             "last two folds, as it is": last,
-            "last two folds, by steps, a value a seed": {
-                kind: by_steps(pairs, faces, kind) for kind in ("linear", "head")
-            },
+            "last two folds, by steps, a value a seed": {kind: by_steps(pairs, faces, kind) for kind in STEPPED},
         },
         packages=("numpy", "torch", "openvino"),
     )

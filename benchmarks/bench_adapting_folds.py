@@ -10,40 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_adapting import BUILD, LEARN, SEEDS, Pairs, unit
+from bench_adapting import LEARN, SEEDS, STEPPED, Pairs, cfp_faces, cut_before, stepped, unit
 from harness import write_result
 from numpy.typing import NDArray
 from protocols import DATA
 
 from visavis.face.evaluate import tar_at_far, verification
-from visavis.face.models import load_pack
-from visavis.face.train.adapt import AdaptConfig, Kind, Layers, learn, split_people
-from visavis.face.train.data import Crops, crops
-from visavis.face.train.export import fed
-from visavis.face.train.frozen import Features, Frozen, features_of, frozen, template_of
+from visavis.face.train.adapt import AdaptConfig
 from visavis.face.train.whiten import turned, whiten
 
 FOLDS = tuple(range(1, 11))
 SHRINKAGES = (3.0, 10.0, 30.0)
 RATES = (1e-2, 1e-3)
-
-
-def stepped(
-    base: Frozen, features: Features, faces: Crops, known: NDArray[np.int64], kind: Kind, seed: int, *, normalize: bool
-) -> NDArray[Any]:
-    """Unit embeddings of all faces by layers that learned from the people of these numbers."""
-    learners, judges = (known[some] for some in split_people(len(known), 0.2, seed))
-    parts = [np.isin(faces.labels, some) for some in (learners, judges)]
-    torch.manual_seed(seed)
-    layers = Layers(base, features[parts[0]][:, 0], kind)
-    (x, y), held_out = (
-        (features[part], np.unique(faces.labels[part], return_inverse=True)[1].astype(np.int64)) for part in parts
-    )
-    config = AdaptConfig(layers=kind, seed=seed)
-    learn(config, layers, x, y, None, held_out=held_out, normalize=normalize, flip=True)
-    with torch.no_grad():
-        found = layers(torch.from_numpy(np.asarray(features))).sum(1)
-    return unit(found.numpy())
 
 
 def compared(pairs: Pairs, protocol: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, Any]:
@@ -87,26 +65,9 @@ def main() -> None:
         print(f"not measured: needs the data sets in {DATA}")
         return
     torch.set_num_threads(1)
-    pack = load_pack("default")
-    faces = crops(
-        DATA / "cfp" / "Data" / "Images",
-        pack,
-        cache=BUILD / "crops",
-        size=pack.embedder.input.width or 0,
-        template=template_of(pack.embedder),
-        skip_bad=True,
-    )
-    bases, features = {}, {}
-    for kind in ("linear", "head"):
-        base = bases[kind] = frozen(pack.embedder, head=kind == "head")
-        network = base.network()
-        features[kind] = features_of(
-            faces,
-            lambda images, run=network, spec=base.spec: run(fed(images, spec.input)),
-            BUILD / "features",
-            key=base.key,
-        )
-    pairs, rows, turns = Pairs(faces), features["linear"].mean(1), turned(faces.landmarks)
+    faces = cfp_faces()
+    cut = {kind: cut_before(kind, faces) for kind in STEPPED}
+    pairs, rows, turns = Pairs(faces), cut["linear"][1].mean(1), turned(faces.landmarks)
     person = np.array([int(name) for name in faces.people])
     block = (person - 1) // 50 + 1  # the folds are fifty people each, in order
 
@@ -116,9 +77,7 @@ def main() -> None:
         return unit(rows @ matrix + shift)
 
     ways: dict[str, Any] = {f"whitened, shrinkage {r:g}": lambda known, r=r: whitened(known, r) for r in SHRINKAGES} | {
-        "linear, softmax of cosines, one seed": lambda known: stepped(
-            bases["linear"], features["linear"], faces, known, "linear", 0, normalize=True
-        )
+        "linear, softmax of cosines, one seed": lambda known: stepped(*cut["linear"], faces, known, "linear", 0)[0]
     }
     ten: dict[str, Any] = {}
     for way, adapted in ways.items():
@@ -142,11 +101,10 @@ def main() -> None:
     known = np.flatnonzero(person <= LEARN)
     closed = whitened(known, AdaptConfig().shrinkage)
     last: dict[str, Any] = {"whitened": {p: pairs.measured(p, pairs.cosines(p, closed), (9, 10)) for p in pairs.of}}
-    steps: tuple[Kind, ...] = ("linear", "head")
-    for layer in steps:
+    for layer in STEPPED:
         row: dict[str, Any] = {}
         for seed in SEEDS:
-            found = stepped(bases[layer], features[layer], faces, known, layer, seed, normalize=False)
+            found, _ = stepped(*cut[layer], faces, known, layer, seed, normalize=False)
             for protocol in pairs.of:
                 for name, value in pairs.measured(protocol, pairs.cosines(protocol, found), (9, 10)).items():
                     row.setdefault(protocol, {}).setdefault(name, []).append(value)

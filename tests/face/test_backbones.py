@@ -9,19 +9,13 @@ from visavis.errors import InputError
 from visavis.face.train import backbones
 from visavis.face.train.backbones import iresnet, mobilefacenet, vit
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # networks this small only wait for more
+
 TINY = {
     "mobilefacenet": lambda **options: mobilefacenet(dim=16, width=0.125, **options),
     "iresnet": lambda **options: iresnet(18, dim=16, width=0.125, **options),
     "vit": lambda **options: vit(dim=16, patch=16, depth=2, width=32, heads=4, **options),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks this small only wait for more
-    yield
-    torch.set_num_threads(before)
 
 
 def counted(build):

@@ -6,6 +6,7 @@ The content decides what a file is, never its name. Nothing is decoded before it
 import io
 import stat
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
@@ -30,6 +31,7 @@ __all__ = [
     "decode",
     "looks_like_photo",
     "read",
+    "visible_files",
 ]
 
 MAX_BYTES = 512 * 2**20
@@ -71,6 +73,13 @@ def looks_like_photo(head: bytes) -> bool:
     if head[4:8] == b"ftyp":
         return any(brand in head[8:32] for brand in _BRANDS)
     return head.startswith(_MAGIC) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """The files below a folder at any depth, in the order of their paths; what is hidden is left out."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def read(path: Path, *, long_side_px: int | None = None) -> Decoded:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from visavis.errors import InputError, TensorError, expect
+from visavis.face.evaluate.bootstrap import wilson_share
 
 __all__ = [
     "Agreement",
@@ -174,12 +175,7 @@ def wilson(successes: int, trials: int) -> Interval:
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise InputError(f"successes: expected 0 to {trials} in at least one trial, got {successes}")
-    z = 1.959963984540054  # the normal's 97.5 % point
-    share = successes / trials
-    centre = share + z**2 / (2 * trials)
-    reach = z * np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
-    low, high = (centre - reach) / (1 + z**2 / trials), (centre + reach) / (1 + z**2 / trials)
-    return Interval(max(0.0, float(low)), min(1.0, float(high)))  # rounding can step past the ends
+    return Interval(*wilson_share(successes / trials, trials))
 
 
 def _pairs(similarities: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

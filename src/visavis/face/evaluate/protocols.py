@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from visavis.errors import InputError
 from visavis.face.evaluate.pairs import all_pairs
-from visavis.face.photos import PHOTO_SUFFIXES, looks_like_photo
+from visavis.face.photos import PHOTO_SUFFIXES, looks_like_photo, visible_files
 
 __all__ = ["KINDS", "Kind", "PairList", "Protocol", "Search", "read_groups", "read_protocol"]
 
@@ -236,11 +236,9 @@ def _ijb(path: Path, max_pairs: int, seed: int) -> Protocol:
 def _folder(data: Path, max_pairs: int, seed: int) -> Protocol:
     photos, people = [], []
     for folder in sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in sorted(folder.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if path.is_file() and not hidden and _is_photo(path):
-                photos.append(path)
-                people.append(folder.name)
+        for path in filter(_is_photo, visible_files(folder)):
+            photos.append(path)
+            people.append(folder.name)
     if len(set(people)) < 2:
         layouts = "or give the folder of LFW (with pairs.txt), of CFP (with Protocol), or a CSV of templates"
         raise InputError(

@@ -178,8 +178,10 @@ def verify(
     same, with_faces = who[:, 0] == who[:, 1], similarities != NO_FACE
     compared = WeightedPairs(similarities, who, folds)
     fars = [far for far in FARS if far * (~same).sum() >= 1]
-    bars = [bar(similarities[~same], far) for far in fars]
-    values = compared.measure(np.ones(len(seen)), fars)
+    once = np.ones(len(seen))
+    totals = compared.totals(once)
+    bars = [compared.bar(totals, far) for far in fars]
+    values = compared.measure(once, fars)
     drawn = resample(lambda weight: compared.measure(weight, fars), len(seen), resamples=resamples, seed=seed)
     # For what resampling cannot see, those count who have a pair of their own.
     trials = [len(np.unique(who[same]))] * len(values)
@@ -199,7 +201,7 @@ def verify(
         equal_error_rate=error,
         operating_points=points,
         accuracy=accuracy,
-        accuracy_std=None if folds is None else float(np.std(compared.accuracies(np.ones(len(seen))))),
+        accuracy_std=None if folds is None else float(np.std(compared.accuracies(once))),
         roc=_thinned(roc(similarities, same)),
         groups=by_group,
         hardest_impostors=_hardest(-similarities, pairs, ~same & with_faces),

@@ -11,7 +11,7 @@ from torch import nn
 
 from visavis.errors import InputError, ModelError
 
-__all__ = ["Checkpoints", "load_into", "read", "refuse_other", "write_whole"]
+__all__ = ["Checkpoints", "load_into", "open_run", "read", "refuse_other", "write_whole"]
 
 State = dict[str, Any]
 
@@ -54,6 +54,20 @@ class Checkpoints:
             ModelError: the file is damaged, or no checkpoint.
         """
         return read(self.path(step))
+
+
+def open_run(folder: Path, *, keep: int, resume: bool) -> Checkpoints:
+    """The checkpoints of a run's folder, in which there may be none unless the run is to go on.
+
+    Raises:
+        InputError: there are some, and `resume` is False.
+    """
+    checkpoints = Checkpoints(folder / "checkpoints", keep=keep)
+    if checkpoints.steps() and not resume:
+        raise InputError(
+            f"folder: expected none that holds a run, got {folder}; go on with it by --resume (resume=True)"
+        )
+    return checkpoints
 
 
 def write_whole(path: Path, state: State) -> None:

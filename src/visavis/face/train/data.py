@@ -21,7 +21,7 @@ from visavis.face.gallery import Gallery
 from visavis.face.gallery.database import FILE_NAME
 from visavis.face.indexing import absolute
 from visavis.face.models import Pack, pull
-from visavis.face.photos import looks_like_photo
+from visavis.face.photos import looks_like_photo, visible_files
 from visavis.face.train.cache import CropCache, Stored
 from visavis.face.train.cutting import Bad, Cutter, Shot, cut_all
 
@@ -249,9 +249,7 @@ def _look_for_photos(data: Path, labelled: bool) -> _Found:
 
 def _below(folder: Path, person: str) -> tuple[list[Shot], Bad]:
     shots, bad = [], []
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
-            continue
+    for path in visible_files(folder):
         match _is_photo(path):
             case True:
                 shots.append(Shot(path, person))

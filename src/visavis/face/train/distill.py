@@ -24,13 +24,14 @@ from visavis.face.align import align, fit_similarity
 from visavis.face.embed import Embedder
 from visavis.face.models import Licence, Pack, pull
 from visavis.face.train.augment import Augmentation, augment, generator, to_input
-from visavis.face.train.checkpoint import Checkpoints, load_into, refuse_other
+from visavis.face.train.checkpoint import load_into, open_run, refuse_other
 from visavis.face.train.data import Crops, template_points
 from visavis.face.train.export import Exported, described, export
 from visavis.face.train.frozen import features_of, template_of
 from visavis.face.train.log import Log
 from visavis.face.train.order import Order
 from visavis.face.train.schedule import Schedule
+from visavis.face.train.trainer import parameter_groups
 
 __all__ = ["DistillConfig", "Distilled", "border_for", "distill", "distillation_loss"]
 
@@ -224,13 +225,7 @@ class _Run:
         self.judges, self.learners = mixed[:judges], mixed[judges:]
         self.order = Order(np.zeros(len(self.learners), np.int64), batch=config.batch, seed=config.seed)
         self.steps = self.order.steps(config.epochs)
-        plain = [p for p in backbone.parameters() if p.ndim < 2]
-        matrices = [p for p in backbone.parameters() if p.ndim >= 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.lr,
-        )
-        self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep)
+        self.optimizer = torch.optim.AdamW(parameter_groups(backbone, config.weight_decay), lr=config.lr)
         free = ("checkpoint_every", "keep")
         self.facts: Mapping[str, Any] = {
             **{key: value for key, value in asdict(config).items() if key not in free},
@@ -242,11 +237,8 @@ class _Run:
 
     def begin(self, resume: bool) -> None:
         """Go on from the last checkpoint, if there is one."""
+        self.checkpoints = open_run(self.folder, keep=self.config.keep, resume=resume)
         steps = self.checkpoints.steps()
-        if steps and not resume:
-            raise InputError(
-                f"folder: expected none that holds a run, got {self.folder}; go on with it by --resume (resume=True)"
-            )
         if steps:
             path = self.checkpoints.path(steps[-1])
             state = self.checkpoints.load(steps[-1])

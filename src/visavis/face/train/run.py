@@ -15,11 +15,12 @@ from torch import nn
 from visavis.blocks.margins import Margin
 from visavis.face.models import Licence, Pack
 from visavis.face.train.adapt import split_people
+from visavis.face.train.checkpoint import open_run
 from visavis.face.train.config import TrainConfig
 from visavis.face.train.data import Crops, crops, template_points
 from visavis.face.train.export import Exported, described, export
 from visavis.face.train.log import library
-from visavis.face.train.trainer import Moment, Result, device_of, refuse_run, train
+from visavis.face.train.trainer import Moment, Result, device_of, train
 
 __all__ = ["Trained", "train_on"]
 
@@ -92,7 +93,7 @@ def train_on(
     """
     for needed in ("matplotlib", "onnxscript", "tensorboardX"):  # all that can be told before photos are cut
         library(needed)
-    refuse_run(folder, config, resume=resume)
+    open_run(folder, keep=config.keep, resume=resume)
     device = device_of(config.device)
     template: str | tuple[tuple[float, float], ...] = "arcface-112"
     if size != 112:

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -33,14 +32,14 @@ from visavis.blocks.surrogates import tar_at_far
 from visavis.errors import InputError, TrainingError, expect
 from visavis.face import process
 from visavis.face.train.augment import augment, generator
-from visavis.face.train.checkpoint import Checkpoints, load_into, read, refuse_other, write_whole
+from visavis.face.train.checkpoint import Checkpoints, load_into, open_run, read, refuse_other, write_whole
 from visavis.face.train.config import TrainConfig
 from visavis.face.train.data import Crops
 from visavis.face.train.log import Log
 from visavis.face.train.order import Order
 from visavis.face.train.validate import embed, measure, spread
 
-__all__ = ["Moment", "Result", "device_of", "refuse_run", "train"]
+__all__ = ["Moment", "Result", "device_of", "parameter_groups", "train"]
 
 _BEST = "TAR at FAR 1e-3"  # ties go to the larger area under the ROC
 _DRAWS = {"augmentation": 1, "dropout": 2}  # purposes of random numbers
@@ -115,25 +114,11 @@ def train(
         RankError: another process is gone; the last checkpoint stays.
         MissingExtraError: a library of the extra `train` is missing.
     """
-    steps = refuse_run(folder, config, resume=resume).steps()
+    steps = open_run(folder, keep=config.keep, resume=resume).steps()
     run = _Run(config, crops, backbone, margin, normalize, folder, held_out)
     if steps:
         run.load(run.checkpoints.path(steps[-1]))
     return run.go(progress)
-
-
-def refuse_run(folder: Path, config: TrainConfig, *, resume: bool) -> Checkpoints:
-    """The checkpoints of a folder, in which there may be none unless the run is to go on.
-
-    Raises:
-        InputError: there are some, and `resume` is False.
-    """
-    checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep)
-    if checkpoints.steps() and not resume:
-        raise InputError(
-            f"folder: expected none that holds a run, got {folder}; go on with it by --resume (resume=True)"
-        )
-    return checkpoints
 
 
 class _Run:
@@ -150,8 +135,7 @@ class _Run:
         held_out: Crops | None,
     ) -> None:
         self.ranks = Ranks.here(None)
-        alone = not (dist.is_available() and dist.is_initialized())
-        self.rank, self.processes = (0, 1) if alone else (dist.get_rank(), dist.get_world_size())
+        self.rank, self.processes = self.ranks.rank, self.ranks.world
         if config.batch % (self.processes * config.accumulate):
             raise InputError(
                 f"batch: expected a multiple of processes x accumulate, {self.processes} x {config.accumulate}, "
@@ -441,13 +425,17 @@ def _dim(backbone: nn.Module, size: int, device: torch.device) -> int:
     return int(features.shape[1])
 
 
-def _optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """Weights of products decay; biases, slopes and what normalises do not."""
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """For an optimizer: weights of products decay; biases, slopes and what normalises do not."""
     groups = [
-        {"params": [p for p in module.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in module.parameters() if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in module.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
+    return [group for group in groups if group["params"]]
+
+
+def _optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
+    groups = parameter_groups(module, config.weight_decay)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     if isinstance(module, ClassSoftmax):
