@@ -108,23 +108,13 @@ def test_a_run_that_was_cut_ends_as_the_one_that_was_not(tmp_path, name):
     assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
 
 
-def test_a_signal_ends_the_step_and_the_run_and_leaves_a_checkpoint(tmp_path):
-    number = signal.SIGTERM  # SIGINT takes the same way, but a worker of the test runner may answer it by itself
-    whole = train(SHORT, CROPS, drawn.network(), None, tmp_path / "whole")
-
-    def interrupt(moment):
-        if moment.step == 4:
-            signal.raise_signal(number)
-
-    before = signal.getsignal(number)
-    first = train(SHORT, CROPS, drawn.network(), None, tmp_path / "cut", progress=interrupt)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_the_run_s_to_answer_and_then_who_answered_before(tmp_path, number):
+    """What it does when one comes is in test_train_killed.py."""
+    before, during = signal.getsignal(number), []
+    train(SHORT, CROPS, drawn.network(), None, tmp_path, progress=lambda _: during.append(signal.getsignal(number)))
+    assert before not in during
     assert signal.getsignal(number) is before
-    assert (first.stopped, first.step) == (True, 5)
-    assert Checkpoints(tmp_path / "cut" / "checkpoints", keep=2).steps() == [3, 5]
-    second = train(SHORT, CROPS, drawn.network(seed=5), None, tmp_path / "cut", resume=True)
-    assert not second.stopped
-    for one, other in zip(weights(whole.backbone), weights(second.backbone), strict=True):
-        assert torch.equal(one, other)
 
 
 def test_a_finished_run_is_only_read(tmp_path):

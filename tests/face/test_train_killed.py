@@ -152,6 +152,16 @@ def test_killed_in_the_middle_of_a_write_it_ends_the_same(whole, tmp_path, count
     assert same(last(tmp_path), last(whole))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_the_run_and_leaves_a_checkpoint(whole, tmp_path, number):
+    """In a process of its own: pytest's faulthandler has signals answered on a stack too small for some processors."""
+    process = start(tmp_path, progress=f"moment.step == 10 and signal.raise_signal({int(number)})")
+    assert finish(process)[-1] == "stopped 11"
+    assert Checkpoints(tmp_path / "checkpoints", keep=2).steps() == [9, 11]
+    assert finish(start(tmp_path))[-1] == "done 45"
+    assert same(last(tmp_path), last(whole))
+
+
 def two(folder, **options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
