@@ -43,7 +43,8 @@ docs: $(STAMP)  ## build the pages into site/; a warning is an error
 	$(BIN)/typer visavis.app.cli.root utils docs --name visavis --output docs/cli.md
 	$(BIN)/zensical build --clean --strict
 
-bench: $(STAMP)  ## run every benchmark, write results and the tables of README and docs
+bench: $(STAMP)  ## run every benchmark beside its peers, write results and the tables of README and docs
+	$(BIN)/pip install --quiet --constraint constraints.txt -e '.[bench]'
 	@for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 	$(BIN)/python benchmarks/tables.py
 

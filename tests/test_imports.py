@@ -48,6 +48,14 @@ def test_importing_visavis_loads_nothing_heavy(tmp_path):
     assert not {"torch", "numpy", "rich", "typer"} & set(json.loads(done.stdout))
 
 
+def test_importing_blocks_needs_torch_alone(tmp_path):
+    blocks = [name for name in MODULES if name.startswith("visavis.blocks")]
+    code = "import sys, importlib, json; [importlib.import_module(name) for name in sys.argv[1:]]"
+    done = run(code + "; print(json.dumps(list(sys.modules)))", *blocks, cwd=tmp_path)
+    assert "torch" in json.loads(done.stdout)
+    assert not {"matplotlib", "scipy", "torchvision"} & set(json.loads(done.stdout))
+
+
 def test_importing_visavis_takes_under_50_ms(tmp_path):
     """CPU time, best of five: what the machine does besides does not count."""
     code = "import time; start = time.process_time(); import visavis; print(time.process_time() - start)"

@@ -1,0 +1,5 @@
+"""Smooth stand-ins for functions that have no gradient, or one that is zero nearly everywhere."""
+
+from visavis.blocks.surrogates.verification import exact_tar_at_far, tar_at_far
+
+__all__ = ["exact_tar_at_far", "tar_at_far"]
