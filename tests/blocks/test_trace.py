@@ -144,13 +144,15 @@ def test_depends_and_evaluate():
     def run(x):
         steps = torch.arange(4).flip(0)
         steps[1] = 9
-        return x[:, torch.tensor([2, 0])], steps, torch.rand(3), x.sum()
+        ones = torch.zeros_like(x).fill_(1)
+        return x[:, torch.tensor([2, 0])], steps, torch.rand(3), x.sum(), ones
 
     graph = trace(Of(run), torch.empty(1, 3))
-    picked, steps, noise, total = graph.outputs
+    picked, steps, noise, total, ones = graph.outputs
     depends = graph.depends()
     assert {picked, total} <= depends
-    assert not {steps, noise} & depends
+    assert not {steps, noise, ones} & depends
+    assert graph.evaluate(ones).tolist() == [[1.0, 1.0, 1.0]]
     assert graph.evaluate(steps).tolist() == [3, 9, 1, 0]
     assert graph.evaluate(noise) is None
     assert graph.evaluate(total) is None

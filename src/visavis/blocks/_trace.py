@@ -29,7 +29,13 @@ from visavis.errors import InputError
 
 __all__ = ["Call", "Geometry", "Graph", "Node", "Value", "overlay", "trace"]
 
-_VIEW_ONLY = {"prim.device.default", "aten.sym_size.int"}
+_NO_TENSOR = {"prim.device.default", "aten.sym_size.int"}
+_SHAPE_ONLY = {  # these look at their first argument's shape and type only
+    *("aten::new_empty", "aten::new_zeros", "aten::new_ones", "aten::new_full", "aten::new_empty_strided"),
+    *("aten::empty_like", "aten::zeros_like", "aten::ones_like", "aten::full_like"),
+    *("aten::rand_like", "aten::randn_like", "aten::randint_like"),
+    *("aten::copy_", "aten::fill_", "aten::zero_", "aten::uniform_", "aten::normal_", "aten::bernoulli_"),
+}
 
 
 class Geometry(NamedTuple):
@@ -97,6 +103,12 @@ class Node:
         """The values among the arguments, in order."""
         return [leaf for leaf in tree_flatten((self.args, self.kwargs))[0] if isinstance(leaf, Value)]
 
+    @property
+    def reads(self) -> list[Value]:
+        """The inputs whose numbers matter: of `zeros_like` and `fill_` not the first, of which only the shape does."""
+        shape_only = isinstance(self.op, torch._ops.OpOverload) and self.op._schema.name in _SHAPE_ONLY
+        return self.inputs[1:] if shape_only else self.inputs
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
@@ -122,7 +134,7 @@ class Graph:
         """All values that depend on an input."""
         reached = set(self.inputs)
         for node in self.nodes:
-            if any(value in reached for value in node.inputs):
+            if any(value in reached for value in node.reads):
                 reached.update(node.outputs)
         return reached
 
@@ -136,7 +148,9 @@ class Graph:
         node = self.nodes[value.node]
         if isinstance(node.op, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.op.tags:
             return None
-        known = {given: self.evaluate(given) for given in node.inputs}
+        known: dict[Value, Tensor | None]
+        known = {value: torch.zeros(value.shape, dtype=value.dtype) for value in node.inputs}
+        known |= {value: self.evaluate(value) for value in node.reads}
         if any(tensor is None for tensor in known.values()):
             return None
         # Copies, as an operation may write to what it is given.
@@ -323,7 +337,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if str(func) in _VIEW_ONLY:
+        if str(func) in _NO_TENSOR:
             return func(*args, **kwargs)
         given = tree_map(lambda leaf: self.read(leaf) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
         written = _written(func, args, kwargs)
