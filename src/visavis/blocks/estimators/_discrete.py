@@ -13,12 +13,14 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 from visavis.errors import InputError, TensorError
 
 __all__ = [
+    "argmax_one_hot",
     "check_logits",
     "discrete_logits",
     "draw_indices",
     "drawn",
     "hidden_values",
     "one_hot",
+    "refuse_nan",
     "refuse_rows",
     "unwrapped",
 ]
@@ -95,20 +97,33 @@ def _inverted(weights: Tensor, generator: torch.Generator | None) -> Tensor:
     total = rising[..., -1:]
     level = total * torch.rand(total.shape, generator=generator, dtype=total.dtype, device=total.device)
     level = torch.minimum(level, total.nextafter(torch.zeros_like(total)))  # a product that rounds up reaches no class
-    index: Tensor = (rising <= level).sum(-1)
-    return index
+    below: Tensor = rising <= level
+    return below.sum(-1)
 
 
 def one_hot(indices: Tensor, like: Tensor) -> Tensor:
     """[*, K] of the dtype of `like`, whose last dim is K."""
+    if hidden_values(indices):  # vmap scatters one by one
+        return (torch.arange(like.shape[-1], device=like.device) == indices[..., None]).to(like.dtype)
     zeros = like.new_zeros(*indices.shape, like.shape[-1])
     return zeros.scatter_(-1, indices[..., None], 1)
+
+
+def argmax_one_hot(values: Tensor) -> Tensor:
+    """One at the largest of the last dim."""
+    return one_hot(values.argmax(-1), values)
 
 
 def hidden_values(tensor: Tensor) -> bool:
     """Whether values cannot be looked at: inside torch.compile or torch.func's transforms."""
     hidden: bool = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     return hidden
+
+
+def refuse_nan(name: str, rows: Tensor) -> None:
+    """Refuse NaN anywhere, where values can be looked at."""
+    if not hidden_values(rows) and rows.isnan().any():
+        refuse_rows(name, rows)
 
 
 def refuse_rows(name: str, rows: Tensor) -> None:

@@ -159,9 +159,8 @@ def _row(name: str, gradients: Tensor, true: Tensor, calls: float, cpu_ms: float
 
 def _flat_gradient(value: Tensor, leaves: list[Tensor]) -> Tensor:
     """[P] in float64, without touching anybody's .grad."""
-    gradients = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
-    parts = [torch.zeros_like(leaf) if part is None else part for leaf, part in zip(leaves, gradients, strict=True)]
-    return torch.cat([part.detach().double().flatten() for part in parts])
+    gradients = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return torch.cat([gradient.detach().double().flatten() for gradient in gradients])
 
 
 def _leaves(dist: Distribution) -> list[Tensor]:
@@ -188,16 +187,18 @@ def _tensors(thing: object) -> Iterator[Tensor]:
 
 
 def _behind(tensor: Tensor) -> Iterator[Tensor]:
+    """The leaves of the graph that made a tensor."""
     if tensor.is_leaf:
         yield tensor
-        return
-    seen, todo = {tensor.grad_fn}, [tensor.grad_fn]
+    todo = [tensor.grad_fn]
+    seen = set(todo)
     while todo:
         node = todo.pop()
+        if node is None:
+            continue
         leaf = getattr(node, "variable", None)
         if isinstance(leaf, Tensor):
             yield leaf
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                todo.append(following)
+        new = {following for following, _ in node.next_functions} - seen
+        seen |= new
+        todo.extend(new)

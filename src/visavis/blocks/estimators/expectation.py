@@ -9,21 +9,42 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, OneHotCategorical
+from torch.distributions import Distribution
 
+from visavis.blocks.estimators.control import REBAR
+from visavis.blocks.estimators.coupled import ARM, DisARM
 from visavis.blocks.estimators.estimator import Estimator, Integrand, Sampler
 from visavis.blocks.estimators.exact import Exact
-from visavis.blocks.estimators.relaxed import StraightThrough
+from visavis.blocks.estimators.relaxed import GumbelRao, GumbelSoftmax, ReinMax, Relaxed, StraightThrough
 from visavis.blocks.estimators.score import RLOO, ScoreFunction
 from visavis.errors import InputError
 
 __all__ = ["ESTIMATORS", "Name", "estimator", "expect", "sample"]
 
-Name = Literal["exact", "rloo", "score_function", "straight_through"]
+Name = Literal[
+    "arm",
+    "disarm",
+    "exact",
+    "gumbel_rao",
+    "gumbel_softmax",
+    "gumbel_softmax_hard",
+    "rebar",
+    "reinmax",
+    "rloo",
+    "score_function",
+    "straight_through",
+]
 """An estimator by name, with its default options."""
 
 ESTIMATORS: dict[Name, Callable[[], Estimator]] = {
+    "arm": ARM,
+    "disarm": DisARM,
     "exact": Exact,
+    "gumbel_rao": GumbelRao,
+    "gumbel_softmax": GumbelSoftmax,
+    "gumbel_softmax_hard": lambda: GumbelSoftmax(hard=True),
+    "rebar": REBAR,
+    "reinmax": ReinMax,
     "rloo": RLOO,
     "score_function": ScoreFunction,
     "straight_through": StraightThrough,
@@ -70,8 +91,9 @@ def sample(
         raise InputError(f"grad: expected what draws with a gradient, got {grad!r}; expect() takes it")
     if isinstance(source, Distribution):
         return sampler.draw(source, samples=1, generator=generator)[0]
-    one_hot = OneHotCategorical(logits=source.movedim(dim, -1), validate_args=False)
-    return sampler.draw(one_hot, samples=1, generator=generator)[0].movedim(-1, dim)
+    if not isinstance(sampler, Relaxed):
+        raise InputError(f"grad: expected a method that draws one-hot vectors from logits, got {grad!r}")
+    return sampler.from_logits(source.movedim(dim, -1), generator=generator).movedim(-1, dim)
 
 
 def expect(

@@ -1,0 +1,62 @@
+"""Values with a gradient that autograd would not find.
+
+Shapes: B: batch shape of a distribution.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visavis.errors import InputError
+
+__all__ = ["with_gradient"]
+
+
+def with_gradient(value: Tensor, parameter: Tensor, gradient: Tensor, name: str) -> Tensor:
+    """`value` [*B], whose backward pass also gives `parameter`, [*B, *], the `gradient` of that shape.
+
+    To differentiate twice by the parameter is refused in `name`: the gradient is a number here, not a function.
+    """
+    joined: Tensor = _WithGradient.apply(value, parameter, gradient.detach(), name)  # type: ignore[no-untyped-call]
+    return joined
+
+
+class _WithGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, parameter: Tensor, gradient: Tensor, name: str) -> Tensor:  # noqa: ARG004
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        _, parameter, gradient, ctx.name = inputs
+        ctx.save_for_backward(parameter, gradient)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        parameter, gradient = ctx.saved_tensors
+        wide = grad.reshape(*grad.shape, *[1] * (gradient.ndim - grad.ndim))
+        by_parameter = wide * gradient
+        if torch.is_grad_enabled():
+            by_parameter = _Once.apply(by_parameter, parameter, ctx.name)  # type: ignore[no-untyped-call]
+        return grad, by_parameter, None, None
+
+
+class _Once(torch.autograd.Function):
+    """The identity, which depends on `parameter` only to say that it cannot be differentiated by it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, parameter: Tensor, name: str) -> Tensor:  # noqa: ARG004
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        ctx.name = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[None, None, None]:
+        raise InputError(f"grad: expected one derivative of {ctx.name}, which has no second; RLOO has all orders")
