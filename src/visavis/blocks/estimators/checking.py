@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,7 +16,10 @@ from torch.distributions import Distribution
 from visavis.blocks.estimators._truth import truth
 from visavis.blocks.estimators.estimator import Estimator, Integrand
 from visavis.blocks.estimators.expectation import Name, estimator
-from visavis.errors import InputError
+from visavis.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Report", "Row", "check"]
 
@@ -68,6 +72,39 @@ class Report:
             for line in lines
         ]
         return "\n".join([*text, f"truth: {self.truth}; {self.samples} samples, {self.draws} repetitions"])
+
+    def plot(self) -> "Figure":
+        """Bias against variance, each relative; dashed lines join equal mean squared errors of one estimate.
+
+        A bias below its standard error is drawn at that error, hollow: it is not told apart from none.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as missing:
+            raise MissingExtraError("plot needs matplotlib: pip install 'visavis[plots]'") from missing
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=110)
+        axes = figure.add_subplot()
+        shown = [row for row in self.rows if row.variance > 0]
+        for row in shown:
+            seen = row.bias > row.bias_error
+            height = max(row.bias, row.bias_error)
+            [point] = axes.plot(row.variance, height, "o", markersize=7, fillstyle="full" if seen else "none")
+            axes.annotate(
+                row.name, (row.variance, height), xytext=(7, 3), textcoords="offset points", color=point.get_color()
+            )
+        axes.set(xscale="log", yscale="log", xlabel="variance / |gradient|²", ylabel="bias² / |gradient|²")
+        axes.margins(x=0.25, y=0.15)
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        for power in range(-6, 7):
+            odds = [10 ** (step / 10) for step in range(-60, 61)]  # of variance to bias
+            parts = [(10.0**power * odd / (1 + odd), 10.0**power / (1 + odd)) for odd in odds]
+            axes.plot(*zip(*parts, strict=True), "--", color="0.8", linewidth=0.8, zorder=0)
+        axes.set(xlim=(left, right), ylim=(bottom, top))
+        axes.spines[["top", "right"]].set_visible(False)
+        return figure
 
 
 def check(

@@ -12,9 +12,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from visavis.blocks.estimators.control import REBAR
+from visavis.blocks.estimators.counts import PolynomialPathwise
 from visavis.blocks.estimators.coupled import ARM, DisARM
 from visavis.blocks.estimators.estimator import Estimator, Integrand, Sampler
 from visavis.blocks.estimators.exact import Exact
+from visavis.blocks.estimators.implicit import Implicit
+from visavis.blocks.estimators.measure import MeasureValued
+from visavis.blocks.estimators.normal import BonnetPrice
+from visavis.blocks.estimators.pathwise import Pathwise
 from visavis.blocks.estimators.relaxed import GumbelRao, GumbelSoftmax, ReinMax, Relaxed, StraightThrough
 from visavis.blocks.estimators.score import RLOO, ScoreFunction
 from visavis.errors import InputError
@@ -23,11 +28,16 @@ __all__ = ["ESTIMATORS", "Name", "estimator", "expect", "sample"]
 
 Name = Literal[
     "arm",
+    "bonnet_price",
     "disarm",
     "exact",
     "gumbel_rao",
     "gumbel_softmax",
     "gumbel_softmax_hard",
+    "implicit",
+    "measure_valued",
+    "pathwise",
+    "polynomial",
     "rebar",
     "reinmax",
     "rloo",
@@ -38,11 +48,16 @@ Name = Literal[
 
 ESTIMATORS: dict[Name, Callable[[], Estimator]] = {
     "arm": ARM,
+    "bonnet_price": BonnetPrice,
     "disarm": DisARM,
     "exact": Exact,
     "gumbel_rao": GumbelRao,
     "gumbel_softmax": GumbelSoftmax,
     "gumbel_softmax_hard": lambda: GumbelSoftmax(hard=True),
+    "implicit": Implicit,
+    "measure_valued": MeasureValued,
+    "pathwise": Pathwise,
+    "polynomial": PolynomialPathwise,
     "rebar": REBAR,
     "reinmax": ReinMax,
     "rloo": RLOO,

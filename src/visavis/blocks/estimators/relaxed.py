@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from visavis.blocks.estimators._discrete import (
-    argmax_one_hot,
+    argmax,
     check_logits,
     discrete_logits,
     draw_indices,
@@ -21,13 +21,14 @@ from visavis.blocks.estimators._discrete import (
     one_hot,
     refuse_rows,
 )
-from visavis.blocks.estimators._noise import conditional_gumbel, gumbel
+from visavis.blocks.estimators._noise import conditional_gumbel, log_exponential_
 from visavis.blocks.estimators.estimator import Reparameterized
 from visavis.errors import InputError
 
 __all__ = ["GumbelRao", "GumbelSoftmax", "ReinMax", "Relaxed", "StraightThrough"]
 
 _Generator = torch.Generator | None
+_BLOCK = 2**18  # elements
 
 
 class Relaxed(Reparameterized):
@@ -100,7 +101,7 @@ class GumbelSoftmax(Relaxed):
         both: tuple[Tensor, Tensor]
         both = _GumbelSoftmax.apply(logits, self.tau, self.hard, self.precise, generator)  # type: ignore[no-untyped-call]
         _refuse_nan(both[1], logits)
-        return both[0] if self.hard else both[1]
+        return both[0] if self.hard or self.tau == 0 else both[1]
 
 
 class StraightThrough(Relaxed):
@@ -187,7 +188,7 @@ def _tempered(logits: Tensor, tau: float) -> Tensor:
     """``softmax(logits / tau)``; what is divided is the distance to the largest, so that nothing overflows."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if tau == 0:
-        return argmax_one_hot(logits)
+        return one_hot(argmax(logits), logits)
     return ((logits - logits.amax(-1, keepdim=True).detach()) / tau).softmax(-1)
 
 
@@ -206,32 +207,62 @@ def _jacobian(soft: Tensor, grad: Tensor) -> Tensor:
     return product
 
 
+def _scaled_jacobian(soft: Tensor, grad: Tensor, tau: float) -> Tensor:
+    """``J(soft) grad / tau``."""
+    if tau == 1:
+        return _jacobian(soft, grad)
+    product = _jacobian(soft, grad)
+    return product / tau if torch.is_grad_enabled() else product.div_(tau)
+
+
+def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
+    """[*, K] as an even number of rows at a time that fit a cache: views, where it is contiguous."""
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    return (rows,) if hidden_values(tensor) else torch.split(rows, 2 * max(1, _BLOCK // (2 * tensor.shape[-1])))
+
+
 class _GumbelSoftmax(torch.autograd.Function):
-    """Two tensors of the logits' size in all: noise becomes the perturbed logits, then the softmax, in place."""
+    """In one tensor, blocks of rows at a time that fit a cache: noise, then the perturbed logits, then the softmax."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(logits: Tensor, tau: float, hard: bool, precise: bool, generator: _Generator) -> tuple[Tensor, Tensor]:
-        perturbed = gumbel(logits, precise=precise, generator=generator).add_(logits)
-        if hard or tau == 0:
-            draws = argmax_one_hot(perturbed).to(logits.dtype)
-        if tau == 0:
-            # Not a number where a row is no distribution, as a softmax is.
-            return draws, draws + 0 * perturbed.amax(-1, keepdim=True).to(draws.dtype)
-        if tau < 1e-3:  # so that the quotient does not overflow
-            perturbed.sub_(perturbed.amax(-1, keepdim=True))
-        if tau != 1:
-            perturbed.div_(tau)
-        soft = perturbed.softmax(-1) if hidden_values(logits) else torch.softmax(perturbed, -1, out=perturbed)
+        soft = torch.empty_like(
+            logits,
+            dtype=torch.promote_types(logits.dtype, torch.float32),
+            memory_format=torch.contiguous_format,
+        )
+        winners = []
+        for part, block in zip(_blocks(logits), _blocks(soft), strict=True):
+            perturbed = log_exponential_(block, precise=precise, generator=generator)
+            if hidden_values(logits):  # vmap knows no `out`
+                perturbed.neg_().add_(part)
+            else:
+                torch.sub(part, perturbed, out=perturbed)
+            if hard or tau == 0:
+                winners.append(argmax(perturbed))
+            if tau < 1e-3:  # so that the quotient does not overflow
+                perturbed.sub_(perturbed.amax(-1, keepdim=True))
+            if tau not in (0, 1):
+                perturbed.div_(tau)
+            if hidden_values(logits):
+                perturbed.copy_(perturbed.softmax(-1))
+            else:
+                torch.softmax(perturbed, -1, out=perturbed)
         soft = soft.to(logits.dtype)
-        return draws if hard else soft.new_empty(0), soft
+        if not winners:
+            return soft.new_empty(0), soft
+        draws = one_hot(torch.cat(winners).view(logits.shape[:-1]), logits)
+        return draws, soft
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        logits, ctx.tau, ctx.hard, _, _ = inputs
+        logits, ctx.tau, hard, _, _ = inputs
         draws, soft = output
+        ctx.hard = hard or ctx.tau == 0
         ctx.mark_non_differentiable(soft if ctx.hard else draws)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, soft)
 
     @staticmethod
@@ -242,8 +273,7 @@ class _GumbelSoftmax(torch.autograd.Function):
             return torch.zeros_like(grad), None, None, None, None
         if torch.is_grad_enabled():
             return _jacobian(_followed(soft, logits, ctx.tau), grad) / ctx.tau, None, None, None, None
-        by_logits = _jacobian(soft, grad)
-        return (by_logits if ctx.tau == 1 else by_logits.div_(ctx.tau)), None, None, None, None
+        return _scaled_jacobian(soft, grad, ctx.tau), None, None, None, None
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -258,6 +288,7 @@ class _StraightThrough(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         logits, ctx.tau, _ = inputs
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, output[1])
 
     @staticmethod
@@ -267,7 +298,7 @@ class _StraightThrough(torch.autograd.Function):
             return torch.zeros_like(grad), None, None
         if ctx.tau != 1 or torch.is_grad_enabled():
             probs = _tempered(logits, ctx.tau)
-        return (_jacobian(probs, grad.to(probs.dtype)) / ctx.tau).to(grad.dtype), None, None
+        return _scaled_jacobian(probs, grad.to(probs.dtype), ctx.tau).to(grad.dtype), None, None
 
 
 class _ReinMax(torch.autograd.Function):
@@ -283,6 +314,7 @@ class _ReinMax(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         logits, ctx.tau, _ = inputs
         ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, *output[1:])
 
     @staticmethod
@@ -321,6 +353,7 @@ class _GumbelRao(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         logits, ctx.tau, _, _ = inputs
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, output[1])
 
     @staticmethod
