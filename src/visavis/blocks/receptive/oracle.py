@@ -36,14 +36,17 @@ class Verification:
     """What `Fields.verify` found.
 
     Attributes:
-        checks: comparisons of one position of one layer with one forward pass.
-        intervals: positions of the output whose ends were pinned to the pixel, out of all positions, per axis.
-        silent: layers in which NaNs never showed, as in those of integers.
+        forwards: passes of the network.
+        checks: comparisons of one position of one layer with one pass.
+        pinned: ends of intervals, of all layers and positions, found to the pixel; `ends`: how many there are.
+        mismatches: up to three a layer and pass.
+        silent: layers in which NaNs never showed, such as those of integers.
     """
 
     forwards: int
     checks: int
-    intervals: tuple[tuple[int, int], ...]
+    pinned: int
+    ends: int
     mismatches: tuple[Mismatch, ...] = field(repr=False)
     silent: tuple[str, ...]
 
@@ -110,60 +113,64 @@ def verify(fields: Fields, *, forwards: int = 20, seed: int = 0) -> Verification
     """Compare every position of every layer with forward passes on NaNs.
 
     A pass with NaNs below k tells of every position of every layer whether its `low` is below k. The ks are those
-    that pin the output's positions: k = low, which must leave it a number, and k = low + 1, which must not; first the
-    middle and both ends, then others, then anything.
+    that pin ends: k = low must leave a position a number, and k = low + 1 must not; first of the middle, first and last
+    position of the last layer whose positions differ, then of others.
 
     Args:
         fields: of a network with weights.
-        forwards: passes an axis and end.
+        forwards: passes in all, at least one an axis and end.
         seed: of the image.
 
     Raises:
         InputError: weights without memory.
     """
     image = _image(fields.model, fields.input_shape, seed)
+    numbers = {name: place.number for name, place in fields._places.items()}
+    lengths = fields.input_shape[1:]
     seen: set[str] = set()
     mismatches: list[Mismatch] = []
-    checks = passes = 0
-    pinned = []
-    numbers = {name: place.number for name, place in fields._places.items()}
+    checks = passes = pinned = ends = 0
     with _evaluation(fields.model, training=fields.training), _outputs(fields.model, numbers) as outputs:
-        for axis, length in enumerate(fields.input_shape[1:]):
-            top = fields.output.axes[axis]
-            lows, highs = _cuts(top.low, length, forwards), _cuts(length - 1 - top.high, length, forwards)
-            for nans in [range(k) for k in lows] + [range(length - k, length) for k in highs]:
-                outputs.clear()
-                fields.model(_with_nans(image, axis, nans))
-                passes += 1
-                for name, nan in outputs.items():
-                    is_nan = _by_position(nan, fields._places[name].dims[axis])
-                    expected = _expected(fields[name].axes[axis], nans)
-                    checks += is_nan.numel()
-                    seen.update([name] if bool(is_nan.any()) else [])
-                    mismatches += [
-                        Mismatch(name, axis, tuple(place), nans, bool(expected[tuple(place)]))
-                        for place in (is_nan != expected).nonzero()[:3].tolist()
-                    ]
-            exact_low = sum(int(k) in lows and int(k) + 1 in lows for k in top.low.flatten())
-            pinned.append((exact_low, top.low.numel()))
+        for axis, length in enumerate(lengths):
+            axes = [layer.axes[axis] for layer in fields.layers.values()]
+            for reverse in (False, True):
+                counts = [_counts(each, reverse=reverse) for each in axes]
+                cuts = _cuts(counts, length, max(1, forwards // (2 * len(lengths))))
+                for cut in cuts:
+                    nans = range(length - cut, length) if reverse else range(cut)
+                    outputs.clear()
+                    fields.model(_with_nans(image, axis, nans))
+                    passes += 1
+                    for name, nan in outputs.items():
+                        is_nan = _by_position(nan, fields._places[name].dims[axis])
+                        expected = _counts(fields[name].axes[axis], reverse=reverse) < cut
+                        checks += is_nan.numel()
+                        seen.update([name] if bool(is_nan.any()) else [])
+                        mismatches += [
+                            Mismatch(name, axis, tuple(place), nans, bool(expected[tuple(place)]))
+                            for place in (is_nan != expected).nonzero()[:3].tolist()
+                        ]
+                tried = torch.tensor([0, *cuts])
+                pinned += sum(int((torch.isin(count, tried) & torch.isin(count + 1, tried)).sum()) for count in counts)
+                ends += sum(count.numel() for count in counts)
     silent = tuple(name for name in fields if name not in seen)
-    return Verification(passes, checks, tuple(pinned), tuple(mismatches), silent)
+    return Verification(passes, checks, pinned, ends, tuple(mismatches), silent)
 
 
-def _cuts(ends: Tensor, length: int, count: int) -> set[int]:
-    """How many positions to fill with NaN: what pins the ends of the middle, first and last position, then others."""
-    flat = [int(end) for end in ends.flatten()]
-    order = [len(flat) // 2, 0, len(flat) - 1, *range(1, len(flat), max(1, len(flat) // count))] if flat else []
-    wanted = [cut for place in order for cut in (flat[place], flat[place] + 1)]
-    spread = [1, *range(0, length + 1, max(1, length // count))]
-    cuts: dict[int, None] = dict.fromkeys(cut for cut in [*wanted, *spread] if 0 < cut <= length)
-    return set(list(cuts)[:count])
+def _counts(axis: Axis, *, reverse: bool) -> Tensor:
+    """How many positions from the start (`reverse`: from the end) can be NaN and leave each position a number."""
+    count = axis.length - 1 - axis.high if reverse else axis.low
+    return torch.where(axis.low <= axis.high, count, axis.length)
 
 
-def _expected(axis: Axis, nans: range) -> Tensor:
-    """Whether each position is reached from these, at one end of the axis."""
-    hit = axis.low < nans.stop if nans.start == 0 else axis.high >= nans.start
-    return hit & (axis.low <= axis.high)
+def _cuts(counts: list[Tensor], length: int, number: int) -> list[int]:
+    """How many positions to fill with NaN."""
+    differing = [count.flatten() for count in counts if count.numel() > 1 and bool((count != count.flatten()[0]).any())]
+    ends = (differing or [count.flatten() for count in counts])[-1].tolist()
+    order = [len(ends) // 2, 0, len(ends) - 1, *range(1, len(ends), max(1, len(ends) // (number + 1)))]
+    wanted = [ends[place] + more for place in order if place < len(ends) for more in (0, 1)]
+    spread = range(1, length + 1, max(1, length // (number + 1)))
+    return list(dict.fromkeys(cut for cut in [*wanted, *spread] if 0 < cut <= length))[:number]
 
 
 def _by_position(nan: Tensor, dims: list[int]) -> Tensor:
