@@ -78,7 +78,7 @@ def draw_indices(probs: Tensor, samples: int, generator: torch.Generator | None)
     whole = classes // size * size
     sums = torch.cat(
         [
-            probs[..., :whole].reshape(*probs.shape[:-1], -1, size).sum(-1).double(),
+            probs[..., :whole].reshape(*probs.shape[:-1], whole // size, size).sum(-1).double(),
             probs[..., whole:].sum(-1, keepdim=True).double(),
         ],
         -1,

@@ -14,6 +14,7 @@ from torch.distributions import (
     MultivariateNormal,
     NegativeBinomial,
     Poisson,
+    StudentT,
     VonMises,
 )
 
@@ -98,7 +99,7 @@ def _line_nodes(base: Distribution, count: int) -> tuple[Tensor, Tensor]:
         ends = torch.where(t.abs() == math.pi, 0.5, 1.0)  # one and the same point
         return base.loc + t, (step * ends).expand(count, *center.shape)
     if low is None:
-        heavy = not bool((center.isfinite() & spread.isfinite()).all())
+        heavy = isinstance(base, StudentT) or not bool((center.isfinite() & spread.isfinite()).all())
         t, step = line(-16, 16) if heavy else line(-4.5, 4.5)
         if heavy:
             center, spread = (

@@ -151,7 +151,7 @@ def check(
             value = method(counted, dist, samples=samples, generator=generator)
             gradients.append(_flat_gradient(value.mean(), leaves))
         seconds = time.process_time() - start
-        name = one if isinstance(one, str) else getattr(one, "name", type(one).__name__)
+        name = one if isinstance(one, str) else getattr(one, "name", getattr(one, "__name__", type(one).__name__))
         rows.append(_row(name, torch.stack(gradients), true, counted.values / draws, 1e3 * seconds / draws))
     return Report(tuple(rows), source, samples, draws)
 

@@ -69,7 +69,7 @@ class RELAX(nn.Module):
             free_values, bound_values = control(free), control(bound)
             values = evaluate(f, event(draws), dist)
             score = log_p.gather(-1, index[..., None])[..., 0]  # [S, *B, *parts of the event]
-            score = score.reshape(*values.shape, -1).sum(-1)
+            score = score.reshape(*values.shape, score.shape[values.ndim :].numel()).sum(-1)
             by_score, by_free, by_bound = (
                 torch.autograd.grad(total.sum(), wide, create_graph=self.learn, retain_graph=True)[0]
                 for total in (score, free_values, bound_values)
@@ -78,7 +78,7 @@ class RELAX(nn.Module):
             gradient = gap * by_score + by_free - by_bound  # [S, *B, *parts, K]
         result = with_gradient(values.mean(0), kept, gradient.detach().mean(0), type(self).__name__)
         if self.learn and torch.is_grad_enabled():
-            result = self._with_own_gradient(result, gradient.square().reshape(*values.shape, -1).sum(-1).mean(0))
+            result = self._with_own_gradient(result, gradient.square().flatten(values.ndim).sum(-1).mean(0))
         return result
 
     def _with_own_gradient(self, result: Tensor, square: Tensor) -> Tensor:

@@ -266,9 +266,13 @@ class _GumbelSoftmax(torch.autograd.Function):
         ctx.save_for_backward(logits, soft)
 
     @staticmethod
-    def backward(ctx: Any, by_draws: Tensor, by_soft: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(
+        ctx: Any, by_draws: Tensor | None, by_soft: Tensor | None
+    ) -> tuple[Tensor | None, None, None, None, None]:
         logits, soft = ctx.saved_tensors
         grad = by_draws if ctx.hard else by_soft
+        if grad is None:
+            return None, None, None, None, None
         if ctx.tau == 0:
             return torch.zeros_like(grad), None, None, None, None
         if torch.is_grad_enabled():

@@ -37,6 +37,11 @@ class ScoreFunction:
     def __init__(self, baseline: Baseline | None = None) -> None:
         self.baseline = baseline
 
+    @property
+    def name(self) -> str:
+        learned = isinstance(self.baseline, nn.Module)
+        return f"{type(self).__name__}, {type(self.baseline).__name__}" if learned else type(self).__name__
+
     def __call__(self, f: Integrand, dist: Distribution, *, samples: int, generator: torch.Generator | None) -> Tensor:
         draws = drawn(dist, samples, generator)
         values = evaluate(f, draws, dist)
