@@ -298,11 +298,36 @@ def classes() -> str:
     return table(head, rows) + note + table(columns, growth) + "\nHow ArcFace grows with the classes.\n"
 
 
+def receptive() -> str:
+    """Fields against the networks themselves: the facts' networks, then how many of all agreed."""
+    record = result("receptive")
+    shown = (
+        *("alexnet", "vgg16", "squeezenet1_1", "googlenet", "resnet18", "resnet50", "resnet101", "mobilenet_v2"),
+        *("regnet_x_400mf", "inception_v3", "densenet121", "convnext_tiny", "efficientnet_b0", "swin_t", "maxvit_t"),
+    )
+    rows = []
+    for name in shown:
+        row = record["rows"].get(f"torchvision/{name}")
+        if row and "equal" in row:
+            cells = [name, f"{row['layers']}", f"{row['largest finite']}", f"{row['seconds']:.2f}", f"{row['checks']:,}"]
+            rows.append([*cells, "all" if row["equal"] else "not all"])
+    summary = record["summary"]
+    text = table(["network", "layers", "largest field, px", "CPU s", "checks", "agree"], rows)
+    unchecked = "; ".join(f"{name}: {reason}" for name, reason in summary["not checked"].items())
+    return (
+        f"{text}\nOf {summary['networks']} networks {summary['equal']} agreed with every forward pass; differing: "
+        f"{', '.join(summary['different']) or 'none'}. Not checked: {unchecked or 'none'}. "
+        f"CPU seconds of `fields` without weights: median {summary['median seconds']:.2f}, "
+        f"largest {summary['largest seconds']:.2f}. {source(record)}.\n"
+    )
+
+
 TABLES = {
     "accuracy": accuracy,
     "adapting": adapting,
     "classes": classes,
     "process": process,
+    "receptive": receptive,
     "scale": scale,
     "speed": speed,
     "training": training,

@@ -185,11 +185,10 @@ def _all_of(step: Step, value: Any) -> Reach | None:
 
 def _mixed(reach: Reach, groups: int, channels: int) -> Reach:
     """Channels (dim 1) read all channels of their group."""
-    if reach.closed.shape[1] == 1 and (reach.open is None or reach.open.shape[1] == 1):
-        one = reach.windows(1, torch.zeros(1, 1, dtype=torch.int64), None)
+    one = reach.windows(1, torch.arange(reach.shape[1]).view(groups, -1), None)
+    if groups == 1:
         return one.expanded((one.shape[0], channels, *one.shape[2:]))
-    share = torch.arange(reach.shape[1]).view(groups, -1)
-    return reach.windows(1, share.repeat_interleave(channels // groups, 0), None)
+    return one.windows(1, (torch.arange(channels) // (channels // groups))[:, None], None)
 
 
 def pool(step: Step) -> Reach | None:
