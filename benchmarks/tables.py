@@ -309,8 +309,10 @@ def receptive() -> str:
     for name in shown:
         row = record["rows"].get(f"torchvision/{name}")
         if row and "equal" in row:
-            cells = [name, f"{row['layers']}", f"{row['largest finite']}", f"{row['seconds']:.2f}", f"{row['checks']:,}"]
-            rows.append([*cells, "all" if row["equal"] else "not all"])
+            counts = [str(row["layers"]), str(row["largest finite"])]
+            rows.append(
+                [name, *counts, f"{row['seconds']:.2f}", f"{row['checks']:,}", "all" if row["equal"] else "not"]
+            )
     summary = record["summary"]
     text = table(["network", "layers", "largest field, px", "CPU s", "checks", "agree"], rows)
     unchecked = "; ".join(f"{name}: {reason}" for name, reason in summary["not checked"].items())

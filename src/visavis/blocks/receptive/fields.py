@@ -211,10 +211,13 @@ class Fields(Mapping[str, Layer]):
             if not layer.leaf and layer.name:
                 continue
             lines = [_row(axis) for axis in layer.axes]
-            alike = len(set(lines)) == 1
-            for number, line in enumerate(lines[:1] if alike else lines):
-                shape = "x".join(map(str, layer.shape[1:]))
-                rows.append((layer.name or "(output)", layer.kind, shape, "all" if alike else str(number), *line))
+            shape = "x".join(map(str, layer.shape[1:]))
+            if len({line[:3] for line in lines}) == 1:
+                shares = dict.fromkeys(line[3] for line in lines)
+                lines = [(*lines[0][:3], "/".join(shares))]
+            for number, line in enumerate(lines):
+                place = "all" if len(lines) < len(layer.axes) else str(number)
+                rows.append((layer.name or "(output)", layer.kind, shape, place, *line))
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         text = "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -350,5 +353,5 @@ def _row(axis: Axis) -> tuple[str, ...]:
         size = "/".join(str(phase.size) for phase in axis.phases)
     offset = "/".join(str(phase.offset) for phase in axis.phases)
     share = axis.padding
-    padding = f"{100 * float(share.mean()):.0f} %" if share.numel() else ""
+    padding = f"{100 * float(share.mean()):.0f}%" if share.numel() else ""
     return size, "" if axis.stride is None else str(axis.stride), offset, padding
