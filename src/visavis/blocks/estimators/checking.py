@@ -76,7 +76,7 @@ class Report:
     def plot(self) -> "Figure":
         """Bias against variance, each relative; dashed lines join equal mean squared errors of one estimate.
 
-        A bias below its standard error is drawn at that error, hollow: it is not told apart from none.
+        A bias below three standard errors is drawn hollow: it is not told apart from none.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -87,20 +87,25 @@ class Report:
             raise MissingExtraError("plot needs matplotlib: pip install 'visavis[plots]'") from missing
         figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=110)
         axes = figure.add_subplot()
-        shown = [row for row in self.rows if row.variance > 0]
-        for row in shown:
-            seen = row.bias > row.bias_error
+        shown = sorted((row for row in self.rows if row.variance > 0), key=lambda row: row.variance)
+        for place, row in enumerate(shown):
+            told_apart = row.bias > 3 * row.bias_error
             height = max(row.bias, row.bias_error)
-            [point] = axes.plot(row.variance, height, "o", markersize=7, fillstyle="full" if seen else "none")
+            [point] = axes.plot(row.variance, height, "o", markersize=7, fillstyle="full" if told_apart else "none")
             axes.annotate(
-                row.name, (row.variance, height), xytext=(7, 3), textcoords="offset points", color=point.get_color()
+                row.name,
+                (row.variance, height),
+                xytext=(7, 4 if place % 2 else -11),  # neighbours' names do not meet
+                textcoords="offset points",
+                color=point.get_color(),
             )
         axes.set(xscale="log", yscale="log", xlabel="variance / |gradient|²", ylabel="bias² / |gradient|²")
         axes.margins(x=0.25, y=0.15)
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-        for power in range(-6, 7):
+        for power in range(-12, 13):
+            total = 10 ** (power / 2)
             odds = [10 ** (step / 10) for step in range(-60, 61)]  # of variance to bias
-            parts = [(10.0**power * odd / (1 + odd), 10.0**power / (1 + odd)) for odd in odds]
+            parts = [(total * odd / (1 + odd), total / (1 + odd)) for odd in odds]
             axes.plot(*zip(*parts, strict=True), "--", color="0.8", linewidth=0.8, zorder=0)
         axes.set(xlim=(left, right), ylim=(bottom, top))
         axes.spines[["top", "right"]].set_visible(False)
