@@ -16,6 +16,7 @@ from torch.distributions import (
     Independent,
     Laplace,
     LowRankMultivariateNormal,
+    MixtureSameFamily,
     MultivariateNormal,
     Normal,
     Transform,
@@ -23,7 +24,9 @@ from torch.distributions import (
     Uniform,
 )
 
-__all__ = ["draw", "in_float32", "rsample", "seeded", "tensors"]
+from visavis.errors import InputError
+
+__all__ = ["check_parameters", "draw", "in_float32", "rsample", "seeded", "tensors"]
 
 _Generator = torch.Generator | None
 _HALF = (torch.float16, torch.bfloat16)
@@ -102,6 +105,29 @@ def draw(dist: Distribution, shape: torch.Size, generator: _Generator) -> Tensor
             return rsample(dist, shape, generator)
         with seeded(generator, _device(dist)):
             return dist.sample(shape)
+
+
+def check_parameters(dist: Distribution) -> None:
+    """Refuse parameters out of their range, whatever torch was told of validation: some of its samplers never end.
+
+    Raises:
+        InputError: a parameter is out of its range, infinite or NaN.
+    """
+    if isinstance(dist, Independent | TransformedDistribution):
+        check_parameters(dist.base_dist)
+    elif isinstance(dist, MixtureSameFamily):
+        check_parameters(dist.component_distribution)
+    else:
+        for name, constraint in dist.arg_constraints.items():
+            value = vars(dist).get(name)
+            if isinstance(value, Tensor):
+                fits = constraint.check(value)  # type: ignore[no-untyped-call]
+                if not bool(fits.all() and value.isfinite().all()):
+                    wanted = str(constraint).removesuffix("()")
+                    raise InputError(
+                        f"{name}: expected finite parameters of {type(dist).__name__} that satisfy {wanted}, "
+                        "got others; did the training diverge?"
+                    )
 
 
 def in_float32(dist: Distribution) -> tuple[Distribution, torch.dtype]:

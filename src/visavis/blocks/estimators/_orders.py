@@ -24,9 +24,10 @@ class _Limited(torch.autograd.Function):
         if ctx.left == 0:
             raise InputError(f"create_graph: {ctx.why}")
         [anchor] = ctx.saved_tensors
+        nothing = torch.zeros_like(anchor)
         if torch.is_grad_enabled():
-            grad = _limit(grad, anchor, ctx.left - 1, ctx.why)
-        return grad, torch.zeros_like(anchor), None, None
+            grad, nothing = (_limit(part, anchor, ctx.left - 1, ctx.why) for part in (grad, nothing))
+        return grad, nothing, None, None
 
 
 def _limit(value: Tensor, anchor: Tensor, orders: int, why: str) -> Tensor:

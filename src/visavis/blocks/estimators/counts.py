@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Binomial, Distribution, NegativeBinomial, Poisson
 
 from visavis.blocks.estimators._discrete import unwrapped
-from visavis.blocks.estimators._draws import draw, in_float32
+from visavis.blocks.estimators._draws import check_parameters, draw, in_float32
 from visavis.blocks.estimators._orders import limited
 from visavis.blocks.estimators.estimator import Reparameterized
 from visavis.errors import InputError
@@ -36,6 +36,7 @@ class PolynomialPathwise(Reparameterized):
         Raises:
             InputError: `dist` is of another family, or has a parameter at the border of its range.
         """
+        check_parameters(dist)
         dist, dtype = in_float32(dist)
         base = unwrapped(dist)
         z = draw(dist, torch.Size([samples]), generator)

@@ -29,7 +29,7 @@ from torch.distributions import (
     Uniform,
 )
 
-from visavis.blocks.estimators._draws import draw, in_float32, seeded, tensors
+from visavis.blocks.estimators._draws import check_parameters, draw, in_float32, seeded, tensors
 from visavis.blocks.estimators._orders import limited
 from visavis.blocks.estimators.estimator import Integrand, evaluate
 from visavis.errors import InputError
@@ -100,6 +100,7 @@ class MeasureValued:
         Raises:
             InputError: a family or parameter without a pair.
         """
+        check_parameters(dist)
         dist, dtype = in_float32(dist)
         device = next((tensor.device for tensor in tensors(dist)), torch.device("cpu"))
         with seeded(generator, device), torch.no_grad():
@@ -128,7 +129,9 @@ class MeasureValued:
         if not linear.requires_grad:
             return value
         return limited(
-            value + (linear - linear.detach()).to(value.dtype), linear, why="'measure_valued' is of one derivative"
+            value + (linear - linear.detach()).to(value.dtype),
+            linear,
+            why="'measure_valued' is of the first derivative only",
         )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution, LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from visavis.blocks.estimators._discrete import unwrapped
-from visavis.blocks.estimators._draws import in_float32, rsample
+from visavis.blocks.estimators._draws import check_parameters, in_float32, rsample
 from visavis.blocks.estimators._orders import limited
 from visavis.blocks.estimators.estimator import Integrand, evaluate
 from visavis.errors import InputError
@@ -37,16 +37,17 @@ class BonnetPrice:
         Raises:
             InputError: `dist` is not normal, or f is not differentiable.
         """
+        check_parameters(dist)
         dist, dtype = in_float32(dist)
         base, batch = unwrapped(dist), len(dist.batch_shape)
         if not isinstance(base, Normal | MultivariateNormal | LowRankMultivariateNormal):
             raise InputError(f"dist: expected a normal distribution, got {type(base).__name__}")
         with torch.no_grad():
             z = rsample(dist, torch.Size([samples]), generator).to(dtype)
-        if not torch.is_grad_enabled():
-            return evaluate(f, z, dist).mean(0)
         joint = not isinstance(base, Normal)
         covariance = base.scale.square() if isinstance(base, Normal) else base.covariance_matrix
+        if not torch.is_grad_enabled() or not (base.loc.requires_grad or covariance.requires_grad):
+            return evaluate(f, z, dist).mean(0)
         slope, curvature, values = _derivatives(f, z, dist, covariance.requires_grad, joint)
         linear = (
             (slope.mean(0) * base.loc).flatten(batch).sum(-1) if batch < base.loc.ndim else slope.mean(0) * base.loc
@@ -56,7 +57,9 @@ class BonnetPrice:
             linear = linear + (pull.flatten(batch).sum(-1) if batch < pull.ndim else pull)
         value = values.mean(0)
         return limited(
-            value + (linear - linear.detach()).to(value.dtype), linear, why="'bonnet_price' is of one derivative"
+            value + (linear - linear.detach()).to(value.dtype),
+            linear,
+            why="bonnet_price is of the first derivative only",
         )
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from visavis.blocks.estimators._draws import in_float32, rsample
+from visavis.blocks.estimators._draws import check_parameters, in_float32, rsample
 from visavis.blocks.estimators.estimator import Reparameterized
 from visavis.errors import InputError
 
@@ -39,5 +39,6 @@ class Pathwise(Reparameterized):
                 f"dist: expected a continuous distribution with rsample, got {name}; mixtures and the von Mises "
                 "distribution take 'implicit', counts 'polynomial', every distribution 'score_function'"
             )
+        check_parameters(dist)
         dist, dtype = in_float32(dist)
         return rsample(dist, torch.Size([samples]), generator).to(dtype)
