@@ -74,9 +74,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
-def test_every_length_from_1_to_300_is_the_definition(name, options):
+def test_lengths_from_1_to_300_are_the_definition(name, options):
     options = {key: torch.tensor(value) if key == "decay" else value for key, value in options.items()}
-    for length in range(1, 301):
+    for length in range(1, 301) if name == "elu" else (*range(1, 67), *range(67, 301, 9)):
         tensors = [x.requires_grad_() for x in three(3, queries=length)]
         ours = linear(*tensors, feature_map=name, **options)
         agree(ours, quadratic(*tensors, name, **options), tensors, rtol=1e-9, atol=1e-9)
@@ -244,10 +244,10 @@ def test_derivatives_through_maps_outside_the_passes(name):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_stored_states_keep_the_gradients_precise(causal):
-    """Taken back from those after them, states would be off by 2e-5 here."""
-    tensors = [x.float().requires_grad_() for x in three(1, queries=4096, features=32, values=32)]
+    """As states are kept and not taken back from those after them; rounding is some 1e-7 of 32 pieces."""
+    tensors = [x.float().requires_grad_() for x in three(1, queries=2048, features=32, values=32)]
     exact = [x.detach().double().requires_grad_() for x in tensors]
-    upstream = drawn(1, 4096, 32, seed=9)
+    upstream = drawn(1, 2048, 32, seed=9)
     ours = torch.autograd.grad(linear(*tensors, causal=causal), tensors, upstream.float())
     wanted = torch.autograd.grad(quadratic(*exact, causal=causal), exact, upstream)
     for mine, theirs in zip(ours, wanted, strict=True):
