@@ -3,13 +3,11 @@
 Shapes: S draws, B: batch shape, E: event shape, K classes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical
 
+from visavis.blocks.estimators._draws import draw
 from visavis.errors import InputError, TensorError
 
 __all__ = [
@@ -33,26 +31,6 @@ def unwrapped(dist: Distribution) -> Distribution:
     return dist
 
 
-@contextmanager
-def _seeded(generator: torch.Generator | None) -> Iterator[None]:
-    """What draws from torch's own generator draws from this one; torch.distributions knows no other way.
-
-    Not for threads that draw at the same time.
-    """
-    if generator is None:
-        yield
-        return
-    device = generator.device
-    shared = torch.default_generator if device.type == "cpu" else torch.cuda.default_generators[device.index or 0]
-    state = shared.get_state()
-    shared.set_state(generator.get_state())
-    try:
-        yield
-    finally:
-        generator.set_state(shared.get_state())
-        shared.set_state(state)
-
-
 def drawn(dist: Distribution, samples: int, generator: torch.Generator | None) -> Tensor:
     """[S, *B, *E], without a gradient."""
     base = unwrapped(dist)
@@ -63,8 +41,7 @@ def drawn(dist: Distribution, samples: int, generator: torch.Generator | None) -
             return one_hot(draw_indices(base.probs, samples, generator), base.probs)
         if isinstance(base, Bernoulli):
             return torch.bernoulli(base.probs.expand(samples, *base.probs.shape), generator=generator)
-        with _seeded(generator):
-            return dist.sample(torch.Size([samples]))
+    return draw(dist, torch.Size([samples]), generator)
 
 
 def draw_indices(probs: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from visavis.blocks.estimators._draws import tensors
 from visavis.blocks.estimators._truth import truth
 from visavis.blocks.estimators.estimator import Estimator, Integrand
 from visavis.blocks.estimators.expectation import Name, estimator
@@ -208,24 +209,13 @@ def _flat_gradient(value: Tensor, leaves: list[Tensor]) -> Tensor:
 def _leaves(dist: Distribution) -> list[Tensor]:
     """The leaf tensors that require a gradient behind the parameters of a distribution, in a stable order."""
     found: dict[int, Tensor] = {}
-    for tensor in _tensors(dist):
+    for tensor in tensors(dist):
         if tensor.requires_grad:
             for leaf in _behind(tensor):
                 found.setdefault(id(leaf), leaf)
     if not found:
         raise InputError("dist: expected parameters that require a gradient, got none")
     return list(found.values())
-
-
-def _tensors(thing: object) -> Iterator[Tensor]:
-    if isinstance(thing, Tensor):
-        yield thing
-    elif isinstance(thing, list | tuple):
-        for part in thing:
-            yield from _tensors(part)
-    elif isinstance(thing, Distribution | torch.distributions.transforms.Transform):
-        for part in vars(thing).values():
-            yield from _tensors(part)
 
 
 def _behind(tensor: Tensor) -> Iterator[Tensor]:
