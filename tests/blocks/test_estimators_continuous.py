@@ -19,6 +19,7 @@ from visavis.blocks.estimators import (
     Pathwise,
     PolynomialPathwise,
     ScoreFunction,
+    check,
     expect,
     polynomial_weight,
     sample,
@@ -455,3 +456,48 @@ def test_no_trials_no_gradient():
         [gradient] = torch.autograd.grad(expect(lambda z: z, dist, grad=name, samples=9), theta, retain_graph=True)
         assert gradient[0] == 0
         assert gradient[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("implicit", lambda t: td.VonMises(t, 1 + t * t)),
+        (
+            "implicit",
+            lambda t: td.MixtureSameFamily(
+                td.Categorical(logits=torch.stack([t, -t], -1)), td.Normal(torch.stack([t, 1 - t], -1), 0.7)
+            ),
+        ),
+        ("pathwise", lambda t: td.Gamma(t, t + 1)),
+        ("measure_valued", lambda t: td.Gamma(t, t + 1)),
+        ("bonnet_price", lambda t: td.Normal(t, t.exp())),
+        ("polynomial", lambda t: td.Poisson(t.exp())),
+    ],
+)
+def test_check_finds_no_bias(name, make):
+    """Against the quadrature or enumeration of `check`; f is a polynomial on the counts, periodic on the circle."""
+    theta = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+    f = (lambda z: z**3 - z) if name == "polynomial" else (lambda z: (z + 0.4).sin())
+    report = check(f, make(theta.expand(50)), grad=name, draws=60, generator=torch.Generator().manual_seed(0))
+    assert report.rows[0].p > 1e-5
+
+
+def test_check_finds_the_bias_of_a_degree_that_is_too_low():
+    theta = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+    methods = [PolynomialPathwise(degree=1), PolynomialPathwise(degree=2)]
+    dist = td.Poisson(theta.exp().expand(100))
+    low, enough = check(torch.square, dist, grad=methods, draws=100, generator=torch.Generator().manual_seed(0)).rows
+    assert low.p < 1e-6
+    assert enough.p > 1e-5
+
+
+def test_several_events_in_one_batch():
+    """Event [2, 3], batch [4]: no batch element has a say in another's gradient."""
+    for estimator in (Pathwise(), MeasureValued(), BonnetPrice(), Implicit()):
+        loc = torch.zeros(4, 2, 3, requires_grad=True)
+        dist = td.Independent(td.Normal(loc, 1 + loc * loc), 2)
+        value = estimator(lambda z: (z**3).sum((-2, -1)), dist, samples=3, generator=None)
+        assert value.shape == (4,)
+        [gradient] = torch.autograd.grad(value[1], loc)
+        assert (gradient[1] != 0).all()
+        assert (gradient[[0, 2, 3]] == 0).all()

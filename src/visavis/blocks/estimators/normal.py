@@ -39,52 +39,44 @@ class BonnetPrice:
         """
         check_parameters(dist)
         dist, dtype = in_float32(dist)
-        base, batch = unwrapped(dist), len(dist.batch_shape)
+        base = unwrapped(dist)
         if not isinstance(base, Normal | MultivariateNormal | LowRankMultivariateNormal):
             raise InputError(f"dist: expected a normal distribution, got {type(base).__name__}")
         with torch.no_grad():
             z = rsample(dist, torch.Size([samples]), generator).to(dtype)
         joint = not isinstance(base, Normal)
+        if joint and len(dist.event_shape) > 1:
+            raise InputError("dist: expected a multivariate normal that is not part of an Independent")
         covariance = base.scale.square() if isinstance(base, Normal) else base.covariance_matrix
         if not torch.is_grad_enabled() or not (base.loc.requires_grad or covariance.requires_grad):
             return evaluate(f, z, dist).mean(0)
-        slope, curvature, values = _derivatives(f, z, dist, covariance.requires_grad, joint)
-        linear = (
-            (slope.mean(0) * base.loc).flatten(batch).sum(-1) if batch < base.loc.ndim else slope.mean(0) * base.loc
-        )
-        if covariance.requires_grad:
-            pull = 0.5 * curvature.mean(0) * covariance
-            linear = linear + (pull.flatten(batch).sum(-1) if batch < pull.ndim else pull)
-        value = values.mean(0)
-        return limited(
-            value + (linear - linear.detach()).to(value.dtype),
-            linear,
-            why="bonnet_price is of the first derivative only",
-        )
+        values, slope, curvature = _derivatives(f, z, dist, covariance.requires_grad, joint)
+        value, batch = values.mean(0), dist.batch_shape
+        linear = (slope.mean(0) * base.loc).reshape(*batch, -1).sum(-1)
+        linear = linear + (0.5 * curvature.mean(0) * covariance).reshape(*batch, -1).sum(-1)
+        linear = linear.to(value.dtype)
+        why = "bonnet_price is of the first derivative only"
+        return limited(value + (linear - linear.detach()), linear, why=why)
 
 
 def _derivatives(
     f: Integrand, z: Tensor, dist: Distribution, second: bool, joint: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The slope f' [S, *B, *E]; f'', of the same shape or, if `joint`, [S, *B, E, E]; and f, with a graph."""
+    """What f is, [S, *B], with a graph; f', of the shape of z; f'', of the same shape or, if `joint`, [S, *B, E, E]."""
     at = z.detach().requires_grad_()
     values = evaluate(f, at, dist)
-    if not values.requires_grad:
+    slope = None
+    if values.requires_grad:
+        [slope] = torch.autograd.grad(values.sum(), at, create_graph=second, retain_graph=True, allow_unused=True)
+    if slope is None:
         raise InputError("f: expected a differentiable function of the draws, got one without a gradient")
-    [slope] = torch.autograd.grad(values.sum(), at, create_graph=second, retain_graph=True)
-    lead = z.ndim - len(dist.event_shape)
-    count = z[(0,) * lead].numel()
-    curvature = torch.zeros_like(z)
+    count = dist.event_shape.numel()
+    rows = torch.zeros(count, *z.shape, dtype=z.dtype, device=z.device)  # of the Hessian
+    if second and slope.requires_grad:
+        for row, part in zip(rows, slope.reshape(-1, count).unbind(-1), strict=True):
+            if (found := torch.autograd.grad(part.sum(), at, retain_graph=True, allow_unused=True)[0]) is not None:
+                row.copy_(found)
     if joint:
-        curvature = torch.zeros(*z.shape, z.shape[-1], dtype=z.dtype, device=z.device)
-    if not second or not slope.requires_grad:
-        return slope.detach(), curvature, values
-    flat = slope.reshape(*z.shape[:lead], count)
-    for d in range(count):
-        [row] = torch.autograd.grad(flat[..., d].sum(), at, retain_graph=True, allow_unused=True)
-        if row is not None:
-            if joint:
-                curvature[..., d] = row
-            else:
-                curvature.reshape(*z.shape[:lead], count)[..., d] = row.reshape(*z.shape[:lead], count)[..., d]
-    return slope.detach(), curvature, values
+        return values, slope.detach(), rows.movedim(0, -1)
+    own = rows.reshape(count, -1, count).diagonal(dim1=0, dim2=2).reshape(z.shape)
+    return values, slope.detach(), own
