@@ -209,9 +209,9 @@ def _jacobian(soft: Tensor, grad: Tensor) -> Tensor:
 
 def _scaled_jacobian(soft: Tensor, grad: Tensor, tau: float) -> Tensor:
     """``J(soft) grad / tau``."""
-    if tau == 1:
-        return _jacobian(soft, grad)
     product = _jacobian(soft, grad)
+    if tau == 1:
+        return product
     return product / tau if torch.is_grad_enabled() else product.div_(tau)
 
 
@@ -329,18 +329,15 @@ class _ReinMax(torch.autograd.Function):
         if again:
             probs = _tempered(logits, 1.0)
         wide = grad.to(probs.dtype)
-        if ctx.tau == 1:
-            half = -0.5 * wide.gather(-1, index)
-            pull = torch.add(half, wide, alpha=0.5)  # (g - g_D) / 2
-            pull = pull * probs if again else pull.mul_(probs)
-            total = -pull.sum(-1, keepdim=True)
-            return (
-                (pull.scatter_add(-1, index, total) if again else pull.scatter_add_(-1, index, total)).to(grad.dtype),
-                None,
-                None,
-            )
-        middle = (one_hot(index[..., 0], probs) + _tempered(logits, ctx.tau)) / 2
-        return (2 * _jacobian(middle, wide) - _jacobian(probs, wide) / 2).to(grad.dtype), None, None
+        if ctx.tau != 1:
+            middle = (one_hot(index[..., 0], probs) + _tempered(logits, ctx.tau)) / 2
+            by_logits = 2 * _jacobian(middle, wide) - _jacobian(probs, wide) / 2
+            return by_logits.to(grad.dtype), None, None
+        pull = torch.add(-0.5 * wide.gather(-1, index), wide, alpha=0.5)  # (g - g_D) / 2
+        pull = pull * probs if again else pull.mul_(probs)
+        total = -pull.sum(-1, keepdim=True)
+        by_logits = pull.scatter_add(-1, index, total) if again else pull.scatter_add_(-1, index, total)
+        return by_logits.to(grad.dtype), None, None
 
 
 class _GumbelRao(torch.autograd.Function):
