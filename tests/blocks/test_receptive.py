@@ -44,7 +44,7 @@ class SmallUNet(nn.Module):
         return self.up1(torch.cat([one, self.rise1(two)], 1))
 
 
-# What an oracle found that knows no layer, beside what two published tools answer: the sizes of docs/receptive.md.
+# Sizes found by bisection with NaNs, on networks at which counting layer by layer goes wrong.
 SMALL = {
     "a small U-Net": (SmallUNet(), 44),
     "dilation 4": (conv(3, dilation=4), 9),
@@ -98,7 +98,7 @@ def test_a_small_network_that_others_get_wrong(name):
     assert found.verify(forwards=48).equal
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", [*list(LARGE)[:4], pytest.param(*list(LARGE)[-1:]), *slow(*list(LARGE)[4:-1])])
 def test_the_published_size_of_a_large_network(name):
     layer, size = LARGE[name]
     model = large(name)
@@ -116,11 +116,15 @@ def test_the_size_by_bisection_on_an_image_that_holds_it(name):
     assert [len(interval) for interval in measure(model, (3, side, side), layer=layer)] == [size, size]
 
 
-QUICK = ["resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "mobilenet_v3_small", "swin_t", "vit_b_32"]
-QUICK_TIMM = ["efficientvit_b0", "ghostnet_050", "test_convnext", "test_resnet", "mobilevit_xxs", "gmixer_12_224"]
+def slow(*names):
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("name", QUICK)
+TORCHVISION = ["shufflenet_v2_x0_5", "squeezenet1_1", *slow("resnet18", "mobilenet_v3_small", "swin_t", "vit_b_32")]
+TIMM = ["test_convnext", "test_resnet", *slow("efficientvit_b0", "ghostnet_050", "mobilevit_xxs", "gmixer_12_224")]
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
 def test_a_network_against_itself(name):
     torch.manual_seed(0)
     verified = fields(model := torchvision.models.get_model(name), (3, 224, 224)).verify(forwards=8)
@@ -130,7 +134,7 @@ def test_a_network_against_itself(name):
     assert verified.pinned > 0
 
 
-@pytest.mark.parametrize("name", QUICK_TIMM)
+@pytest.mark.parametrize("name", TIMM)
 def test_a_network_of_timm_against_itself(name):
     torch.manual_seed(0)
     model = timm.create_model(name)
@@ -186,7 +190,7 @@ class Graph(nn.Module):
         return outputs[-1]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(LAYERS, st.integers(0, 5)), min_size=1, max_size=5), st.integers(20, 40))
 def test_any_graph(rows, length):
     model = Graph([layer_of(*layer) for layer, _ in rows], [join for _, join in rows])
@@ -199,6 +203,7 @@ def test_any_graph(rows, length):
         assert_exact(model, (2, length))
 
 
+@settings(max_examples=40)
 @given(st.lists(WINDOWS, min_size=1, max_size=5))
 def test_a_chain_by_both_formulas_and_by_its_graph(rows):
     chain = [Window(kernel, stride, dilation) for kernel, stride, dilation, _ in rows]
@@ -244,7 +249,7 @@ def test_padding_share_by_counting():
 
 
 def test_sizes_do_not_shrink_on_small_images():
-    for side in (32, 64, 224, 512):
+    for side in (32, 224):
         assert fields(torchvision.models.resnet18(), (3, side, side))["layer4"].axes[0].size == 435
 
 
@@ -268,6 +273,13 @@ def test_verify_with_every_pass_pins_everything():
     verified = fields(nn.Sequential(conv(3, stride=2), conv(2)), (2, 12, 13)).verify(forwards=1000)
     assert verified.pinned == verified.ends
     assert not verified.silent
+
+
+def test_integers_are_silent():
+    model = nn.Sequential(conv(3), Of(lambda x: x.argmax(1)))
+    verified = fields(model, (2, 9, 9)).verify()
+    assert verified.equal
+    assert verified.silent == ("1", "")
 
 
 def test_a_layer_called_twice():
@@ -379,6 +391,8 @@ def test_what_is_refused():
         Window(0)
     with pytest.raises(InputError, match="got 9, 1, 1, 1"):
         required_depth(9, kernel=1)
+    with pytest.raises(InputError, match="layer: expected the name of a module that ran and returned floats, got 'x'"):
+        measure(conv(3), (2, 8, 8), layer="x")
     with pytest.raises(InputError, match="layer: expected the name of a module, got 'x'"):
         effective(conv(3), torch.zeros(1, 2, 5, 5), layer="x")
     with pytest.raises(InputError, match="layer: expected one whose output depends on the images"):

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from visavis.blocks import receptive
 from visavis.blocks.receptive import fields
+from visavis.blocks.receptive._rules import RULES
 
 SEED = 3
 
@@ -163,6 +164,7 @@ OPERATIONS = {
     "einsum": Of(lambda x: torch.einsum("bchw,bcvw->bhv", x, x)),
     "fourier": Of(lambda x: torch.fft.irfft2(torch.fft.rfft2(x))),
     "fourier along an axis": Of(lambda x, c: torch.fft.fft(c(x), dim=3).abs(), conv(3)),
+    "rotary": Of(lambda x: torch.view_as_real(torch.view_as_complex(x.view(1, 2, 16, 6, 2)) * (1 + 1j)).flatten(3)),
     "unfold": nn.Sequential(nn.Unfold(3, padding=1, stride=2), nn.Conv1d(18, 4, 1)),
     "tensor unfold": Of(lambda x: x.unfold(2, 3, 2).amax(-1)),
     "patches as tokens": Of(lambda x, c: c(x).flatten(2).transpose(1, 2), conv(4, stride=4)),
@@ -242,6 +244,13 @@ def test_fractional_pooling_holds_every_draw():
         pool = nn.FractionalMaxPool2d(2, output_ratio=0.6, _random_samples=samples)
         union |= swept(nn.Sequential(model[0], pool), (2, 20, 20), 0).amax((0, 1, 3))
     assert torch.equal(union, found.sets()[0])
+
+
+def test_every_rule_is_for_an_operation_that_is_recorded():
+    """What torch takes apart before it is recorded needs no rule."""
+    names = torch._C._dispatch_get_all_op_names()
+    kept = {n for n in names if not torch._C._dispatch_has_kernel_for_dispatch_key(n, "CompositeImplicitAutograd")}
+    assert {f"aten::{name}" for name in RULES if name != "overlay"} <= {name.split(".")[0].rstrip("_") for name in kept}
 
 
 def test_an_unknown_operation_is_named():

@@ -42,17 +42,24 @@ def draw(fields: Fields, photo: Tensor | None = None, *, layers: list[str] | Non
     unknown = [name for name in names if name not in fields]
     if unknown:
         raise InputError(f"layers: expected names of layers that ran, got {unknown}")
-    figure = Figure(figsize=(2.6 * len(names), 3.1), layout="constrained")
-    for place, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        rows, columns = fields[name].axes
+    boxes = [tuple(_middle(axis) for axis in fields[name].axes) for name in names]
+    # Room for the frames that leave the photo, up to its own size on either side.
+    left, top = (min([0, *(box[axis][0] for box in boxes)]) for axis in (1, 0))
+    right, bottom = (max([size, *(box[axis][1] for box in boxes)]) for axis, size in ((1, width), (0, height)))
+    left, right = max(left, -width) - 2, min(right, 2 * width) + 2
+    top, bottom = max(top, -height) - 2, min(bottom, 2 * height) + 2
+    figure = Figure(figsize=(2.2 * len(names), 2.2 * (bottom - top) / (right - left) + 0.6), layout="constrained")
+    places = figure.subplots(1, len(names), squeeze=False)[0]
+    for place, name, ((low_y, high_y), (low_x, high_x)) in zip(places, names, boxes, strict=True):
         place.imshow(picture.numpy(), cmap="gray", extent=(0, width, height, 0))
-        (top, bottom), (left, right) = _middle(rows), _middle(columns)
-        place.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="#d62728", lw=2))
-        sizes = ["whole" if axis.size is None else str(axis.size) for axis in (rows, columns)]
-        place.set_title(f"{name or 'output'}\n{' x '.join(sizes)}", fontsize=9)
-        margin = 0.25
-        place.set_xlim(-margin * width, (1 + margin) * width)
-        place.set_ylim((1 + margin) * height, -margin * height)
+        frame = Rectangle((low_x, low_y), high_x - low_x, high_y - low_y, fill=False, edgecolor="#d62728", lw=2)
+        place.add_patch(frame)
+        sizes = ["whole" if axis.size is None else str(axis.size) for axis in fields[name].axes]
+        place.set_title(
+            f"{name or 'output'}\n{'whole image' if sizes == ['whole'] * 2 else ' x '.join(sizes)}", fontsize=9
+        )
+        place.set_xlim(left, right)
+        place.set_ylim(bottom, top)
         place.set_axis_off()
     return figure
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from visavis.blocks._trace import Graph, Value, trace
 from visavis.blocks.receptive._reach import FAR, NOTHING, Reach, period_of
-from visavis.blocks.receptive._rules import Step, apply
+from visavis.blocks.receptive._rules import apply
+from visavis.blocks.receptive._step import Step
 from visavis.blocks.receptive.chains import Window
 from visavis.errors import InputError
 

@@ -71,7 +71,7 @@ def measure(
         The hull of the positions that reach it along each axis; an empty range where nothing does.
 
     Raises:
-        InputError: weights without memory.
+        InputError: weights without memory, or no such layer.
 
     >>> measure(nn.Conv2d(1, 1, 3, dilation=4), (1, 32, 32))
     [range(12, 21), range(12, 21)]
@@ -83,6 +83,8 @@ def measure(
         def reached(axis: int, nans: range) -> bool:
             outputs.clear()
             model(_with_nans(image, axis, nans))
+            if layer not in outputs:
+                raise InputError(f"layer: expected the name of a module that ran and returned floats, got {layer!r}")
             nan = outputs[layer].flatten(0, 1).any(0)
             place = position if position is not None else tuple(size // 2 for size in nan.shape)
             return bool(nan[place])
@@ -220,8 +222,8 @@ def _outputs(model: nn.Module, numbers: dict[str, int]) -> Iterator[dict[str, Te
         def hook(module: nn.Module, args: object, result: object) -> None:  # noqa: ARG001
             calls[called] += 1
             name = called if calls[called] == 1 else f"{called}:{calls[called]}"
-            if name in numbers:
-                tensors = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+            tensors = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+            if name in numbers and tensors[numbers[name]].dtype.is_floating_point:
                 found[name] = tensors[numbers[name]].isnan()  # now: a later layer may write over the tensor
             if not called:
                 calls.clear()
