@@ -139,18 +139,20 @@ def _causal_forward(inputs: Inputs, settings: Settings) -> Forward:
                     z.add_(dot(later_Q, s, scratch("spare", *Q.shape)))
                 sums[group, row] = z
             divide(numerator, z, settings.floor, out[group, row])
-            if number + 1 < len(rows) or settings.final:
-                slot = number + 1 if settings.kept and number + 1 < len(rows) else 0
+            if number + 1 < len(rows):
+                slot = number + 1 if settings.kept else 0
                 after_S, after_s = contexts[slot, group], totals[slot, group]
-                if number + 1 == len(rows) and context is not None and total is not None:
-                    after_S, after_s = context[group], total[group]
-                if decay is None:
-                    torch.baddbmm(S, early_K.mT, V, out=after_S)
-                    torch.add(s, early_K.sum(1), out=after_s)
-                else:
-                    torch.mul(S, across, out=after_S).baddbmm_(early_K.mT, V)
-                    torch.mul(s, across[:, 0], out=after_s).add_(early_K.sum(1))
-                S, s = after_S, after_s
+            elif context is not None and total is not None:
+                after_S, after_s = context[group], total[group]
+            else:
+                break
+            if decay is None:
+                torch.baddbmm(S, early_K.mT, V, out=after_S)
+                torch.add(s, early_K.sum(1), out=after_s)
+            else:
+                torch.mul(S, across, out=after_S).baddbmm_(early_K.mT, V)
+                torch.mul(s, across[:, 0], out=after_s).add_(early_K.sum(1))
+            S, s = after_S, after_s
         if not rows and context is not None and total is not None:
             context[group], total[group] = S, s
     return Forward(out, context, total, sums, contexts, totals)
