@@ -3,8 +3,8 @@
     nice -n 15 python benchmarks/bench_receptive.py            # goes on where it was stopped
 
 Of torchvision all classification and segmentation networks, of timm the smallest of every module of its source, and the
-second smallest of as many as make 110. `seconds`: CPU time of `fields` without weights (device "meta"). `equal`: every position of every layer
-agreed with every forward pass on NaNs, with random weights. What was not checked says why.
+second smallest of as many as make 110. `seconds`: CPU time of `fields` without weights (device "meta"). `equal`: every
+position of every layer agreed with every forward pass on NaNs, with random weights. What was not checked says why.
 """
 
 import gc

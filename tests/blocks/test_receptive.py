@@ -23,6 +23,10 @@ from visavis.blocks.receptive import (
 from visavis.errors import InputError, TensorError
 
 
+def slow(*names):
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 class SmallUNet(nn.Module):
     """Two levels: 3 x 3 twice, pooled, 3 x 3 twice, pooled, 3 x 3 twice, and up again by transposed convolutions."""
 
@@ -77,6 +81,7 @@ LARGE = {  # the last map of the features, before what makes one vector of them
     "regnet_x_400mf": ("trunk_output", 975),
     "efficientnet_b0": ("features", None),
 }
+QUICK = ["alexnet", "vgg16", "resnet18", "efficientnet_b0"]
 
 
 def large(name):
@@ -98,7 +103,7 @@ def test_a_small_network_that_others_get_wrong(name):
     assert found.verify(forwards=48).equal
 
 
-@pytest.mark.parametrize("name", [*list(LARGE)[:4], pytest.param(*list(LARGE)[-1:]), *slow(*list(LARGE)[4:-1])])
+@pytest.mark.parametrize("name", [*QUICK, *slow(*(name for name in LARGE if name not in QUICK))])
 def test_the_published_size_of_a_large_network(name):
     layer, size = LARGE[name]
     model = large(name)
@@ -114,10 +119,6 @@ def test_the_size_by_bisection_on_an_image_that_holds_it(name):
     model = large(name)
     side = size + 160
     assert [len(interval) for interval in measure(model, (3, side, side), layer=layer)] == [size, size]
-
-
-def slow(*names):
-    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 TORCHVISION = ["shufflenet_v2_x0_5", "squeezenet1_1", *slow("resnet18", "mobilenet_v3_small", "swin_t", "vit_b_32")]

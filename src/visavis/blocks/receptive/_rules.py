@@ -13,8 +13,8 @@ from visavis.blocks.receptive._step import Rule, Step, anywhere, base_name, unkn
 __all__ = ["RULES", "apply"]
 
 _OF: dict[Rule, str] = {
-    mixing.pointwise: "hardswish hardtanh _prelu_kernel rrelu_with_noise _to_copy alias detach lift_fresh complex _conj "
-    "native_dropout",
+    mixing.pointwise: "hardswish hardtanh _prelu_kernel rrelu_with_noise _to_copy alias detach lift_fresh complex "
+    "_conj native_dropout",
     mixing.reduction: "mean sum prod amax amin argmax argmin max min any all norm linalg_vector_norm logsumexp "
     "var std var_mean std_mean",
     mixing.along: "_softmax _log_softmax _safe_softmax sort topk",
