@@ -1,18 +1,22 @@
 """Stochastic approximation: estimates that move a step towards every new observation."""
 
+from visavis.blocks.approximation.averaging import Averaged
 from visavis.blocks.approximation.intervals import random_scaling_quantile
 from visavis.blocks.approximation.means import update_mean
+from visavis.blocks.approximation.optima import Optimum, spsa
 from visavis.blocks.approximation.projections import Ball, Box, Within, projection
 from visavis.blocks.approximation.roots import Root, RootSearch, Trace, robbins_monro
 from visavis.blocks.approximation.running import Running
 from visavis.blocks.approximation.steps import Conditions, Constant, Geometric, Power, Steps, conditions
 
 __all__ = [
+    "Averaged",
     "Ball",
     "Box",
     "Conditions",
     "Constant",
     "Geometric",
+    "Optimum",
     "Power",
     "Root",
     "RootSearch",
@@ -24,5 +28,6 @@ __all__ = [
     "projection",
     "random_scaling_quantile",
     "robbins_monro",
+    "spsa",
     "update_mean",
 ]
