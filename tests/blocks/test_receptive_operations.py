@@ -166,6 +166,10 @@ OPERATIONS = {
     "fourier along an axis": Of(lambda x, c: torch.fft.fft(c(x), dim=3).abs(), conv(3)),
     "rotary": Of(lambda x: torch.view_as_real(torch.view_as_complex(x.view(1, 2, 16, 6, 2)) * (1 + 1j)).flatten(3)),
     "unfold": nn.Sequential(nn.Unfold(3, padding=1, stride=2), nn.Conv1d(18, 4, 1)),
+    "fold": Of(
+        lambda x, c: F.fold(F.unfold(c(x), (3, 2), padding=1, stride=2), (16, 12), (3, 2), padding=1, stride=2),
+        conv(3, padding=1),
+    ),
     "tensor unfold": Of(lambda x: x.unfold(2, 3, 2).amax(-1)),
     "patches as tokens": Of(lambda x, c: c(x).flatten(2).transpose(1, 2), conv(4, stride=4)),
     "attention": Of(lambda x, c: attend(c(x).flatten(2).transpose(1, 2)), conv(4, stride=4)),

@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from visavis.blocks._trace import Geometry, Value
-from visavis.blocks.receptive._reach import Reach
+from visavis.blocks.receptive._reach import NO_TAP, Reach
 from visavis.blocks.receptive._step import Step, anywhere, base_name, everything, unknown
 from visavis.blocks.receptive._windows import sliding
 
@@ -19,6 +19,7 @@ __all__ = [
     "cut",
     "expand",
     "flip",
+    "folded",
     "from_parts",
     "glu",
     "index",
@@ -219,6 +220,28 @@ def columns(step: Step) -> Reach | None:
         sizes += [kernel[axis], out]
     n, c = reach.shape[:2]
     return reach.viewed((n, c, *sizes)).permuted([0, 1, 2, 4, 3, 5]).viewed(step.shape)
+
+
+def folded(step: Step) -> Reach | None:
+    """Fold windows, [N, C * kernel, windows], to an image: each pixel reads all windows that hold it."""
+    reach = step.first
+    if reach is None:
+        return None
+    size, kernel, stride, padding, dilation = (
+        step.argument(name) for name in ("output_size", "kernel_size", "stride", "padding", "dilation")
+    )
+    n, c = step.shape[:2]
+    out = [
+        (size[axis] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1
+        for axis in range(2)
+    ]
+    wide = reach.viewed((n, c, *kernel, *out)).permuted([0, 1, 2, 4, 3, 5])
+    wide = wide.viewed((n, c, kernel[0] * out[0], kernel[1] * out[1]))
+    for axis in range(2):
+        place = sliding(out[axis], kernel[axis], stride[axis], padding[axis], dilation[axis]).T.flatten()
+        taps = torch.where(place == torch.arange(size[axis])[:, None], torch.arange(len(place)), NO_TAP)
+        wide = wide.windows(2 + axis, taps, None)
+    return wide
 
 
 def unfolded(step: Step) -> Reach | None:

@@ -50,6 +50,7 @@ _OF: dict[Rule, str] = {
     moves.overlaid: "overlay",
     moves.copied: "copy",
     moves.columns: "im2col",
+    moves.folded: "col2im",
     moves.unfolded: "unfold",
     moves.parts: "view_as_real",
     moves.from_parts: "view_as_complex",
