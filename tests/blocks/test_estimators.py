@@ -413,8 +413,8 @@ def test_many_classes_have_the_law_of_the_softmax():
 
 
 def test_precise_noise_goes_beyond_the_grid_of_float32():
-    """The least exponential variable of plain noise is 2^-24; of 5e7, precise noise has fewer once in 20 seeds."""
-    largest = [gumbel(torch.empty(50_000_000), precise=p, generator=generator(1)).max() for p in (False, True)]
+    """The least exponential variable of plain noise is 2^-24; of 2e7, precise noise has less in two of three seeds."""
+    largest = [gumbel(torch.empty(20_000_000), precise=p, generator=generator(1)).max() for p in (False, True)]
     assert largest[0] < 16.64 < largest[1]
 
 
