@@ -32,8 +32,8 @@ def log_exponential_(noise: Tensor, *, precise: bool, generator: torch.Generator
         and noise.numel() % 2 == 0
         and not hidden_values(noise)
     ):
-        # torch draws one number after another on a CPU: two uniform variables from each 64 random bits are twice as
-        # quick. With the exponent of 1, 23 bits are a float in [1, 2); less 1, in the middle of its cell.
+        # torch draws one number after another on a CPU: two uniform variables from each 64 random bits are
+        # quicker. With the exponent of 1, 23 bits are a float in [1, 2); less 1, in the middle of its cell.
         noise.view(-1).view(torch.int64).random_(-(2**63), None, generator=generator)
         noise.view(torch.int32).bitwise_and_(0x7FFFFF).bitwise_or_(0x3F800000)
         noise.sub_(1 - 2**-24)

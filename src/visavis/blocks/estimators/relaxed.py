@@ -78,7 +78,7 @@ class GumbelSoftmax(Relaxed):
     Args:
         tau: the lower, the less bias and the more variance.
         hard: one-hot draws: the straight-through Gumbel-softmax estimator.
-        precise: noise whose large values, beyond 16.6, are not cut off in float32: about twice as slow, and worth it
+        precise: noise whose large values, beyond 16.6, are not cut off in float32: slower, and worth it
             only where classes rarer than 1e-6 matter.
 
     Source: Jang et al., arXiv:1611.01144; Maddison et al., arXiv:1611.00712.
