@@ -72,7 +72,7 @@ def ranks() -> dict[str, float]:
 
 
 def medians() -> dict[str, dict[str, float]]:
-    """Variance times n over its optimum 1 / (4 f^2), its standard error, and how often a 95 % interval held the median."""
+    """Variance times n over its optimum 1 / (4 f^2), its standard error, and the share of intervals that held."""
 
     def draw(kind: str, generator: torch.Generator) -> Tensor:
         z = torch.randn(RUNS, generator=generator, dtype=torch.float64)
