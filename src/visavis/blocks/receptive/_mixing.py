@@ -50,7 +50,7 @@ def reduction(step: Step) -> Reach | None:
 
 
 def along(step: Step) -> Reach | None:
-    """Softmax, sort, FFT: all along `dim` read all along it."""
+    """Softmax, sorting: all along `dim` read all along it."""
     reach = step.first
     if reach is None:
         return None
