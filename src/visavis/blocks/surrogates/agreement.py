@@ -41,9 +41,9 @@ def matthews(
 
     >>> logits, labels = torch.tensor([3.0, 2.0, -1.0, -2.0]), torch.tensor([True, False, False, False])
     >>> matthews(logits, labels, temperature=0.1)
-    tensor(0.5774)
+    tensor(0.5773)
     """
-    return _matthews(choices(logits, labels, temperature, dim, mask)).to(logits.dtype)
+    return _matthews(choices(logits, labels, temperature, dim, mask), soft=True).to(logits.dtype)
 
 
 def exact_matthews(logits: Tensor, labels: Tensor, *, dim: int = -1, mask: Tensor | None = None) -> Tensor:
@@ -52,7 +52,7 @@ def exact_matthews(logits: Tensor, labels: Tensor, *, dim: int = -1, mask: Tenso
     >>> exact_matthews(torch.tensor([3.0, -2.0]), torch.tensor([False, True]))
     tensor(-1.)
     """
-    return _matthews(choices(logits, labels, None, dim, mask)).to(logits.dtype)
+    return _matthews(choices(logits, labels, None, dim, mask), soft=False).to(logits.dtype)
 
 
 def cohen_kappa(
@@ -103,15 +103,15 @@ def exact_cohen_kappa(
     return _kappa(choices(logits, labels, None, dim, mask), weights).to(logits.dtype)
 
 
-def _matthews(answers: Choices) -> Tensor:
+def _matthews(answers: Choices, *, soft: bool) -> Tensor:
     decided, labels, weight = answers
     weight = weight / weight.sum()
     said = weight @ decided
     actual = torch.zeros_like(said).scatter_add(0, labels, weight)
     right = decided.gather(-1, labels[:, None])[:, 0] @ weight
     spread, given = _spread(said), _spread(actual)
-    # Rounding leaves an error of its unit above; where the answers are all but one, that must not be divided by zero.
-    unit = torch.finfo(said.dtype).eps
+    # Rounding leaves an error of its unit above; where soft answers are nearly all of one class, it is not divided by 0.
+    unit = torch.finfo(said.dtype).eps if soft else 0.0
     below = torch.where(given > 0, given * (spread + unit), 1).sqrt()
     return torch.where((given > 0) & (spread > 0), (right - said @ actual) / below, 0 * right)
 

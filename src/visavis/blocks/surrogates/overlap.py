@@ -31,6 +31,7 @@ def jaccard(
     Source: Rahman and Wang, Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation,
     ISVC 2016.
 
+    >>> import torch
     >>> logits = torch.tensor([[3.0, 2.0], [-1.0, -2.0]])
     >>> jaccard(logits, torch.tensor([[True, False], [True, False]]), temperature=0.1)
     tensor(0.3333)
@@ -49,6 +50,7 @@ def exact_jaccard(
 ) -> Tensor:
     """``TP / (PP + P - TP)`` of the argmax, or of logits above 0. Arguments and errors as `f_beta`.
 
+    >>> import torch
     >>> exact_jaccard(torch.tensor([3.0, 2.0, -1.0]), torch.tensor([True, False, False]))
     tensor(0.5000)
     """
@@ -71,6 +73,7 @@ def dice(
 
     Source: Milletari, Navab and Ahmadi, V-Net, 3DV 2016, arXiv:1606.04797.
 
+    >>> import torch
     >>> dice(torch.tensor([[3.0, 2.0], [-1.0, -2.0]]), torch.tensor([[True, False], [True, False]]), temperature=0.1)
     tensor(0.5000)
     """
@@ -88,6 +91,7 @@ def exact_dice(
 ) -> Tensor:
     """``2 TP / (PP + P)`` of the argmax, or of logits above 0. Arguments and errors as `f_beta`.
 
+    >>> import torch
     >>> exact_dice(torch.tensor([3.0, 2.0, -1.0]), torch.tensor([True, False, False]))
     tensor(0.6667)
     """

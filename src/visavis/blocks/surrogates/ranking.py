@@ -63,7 +63,7 @@ def roc_auc(scores: Tensor, labels: Tensor, *, temperature: float, dim: int = -1
     positive, negative = positive * weight, (1 - positive) * weight
     _check_both(positive, negative)
     [above] = _above(x, [positive], temperature)
-    value = (above * negative).sum(-1) / positive.sum(-1) / negative.sum(-1)
+    value: Tensor = (above * negative).sum(-1) / positive.sum(-1) / negative.sum(-1)
     return value.to(scores.dtype)
 
 
