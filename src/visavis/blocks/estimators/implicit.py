@@ -48,8 +48,8 @@ class Implicit(Reparameterized):
         Raises:
             InputError: no distribution function is known, or the components of a mixture do not factorise.
         """
-        dist, dtype = in_float32(dist)
         check_parameters(dist)
+        dist, dtype = in_float32(dist)
         base, shape = unwrapped(dist), torch.Size([samples])
         inner = unwrapped(base.component_distribution) if isinstance(base, MixtureSameFamily) else base
         _check(inner)
@@ -58,9 +58,7 @@ class Implicit(Reparameterized):
         z = start = draw(dist, shape, generator)
         if torch.is_grad_enabled():
             goal = None
-            for _ in range(
-                2
-            ):  # the roots' first derivative is right after one of Newton's steps, their second after two
+            for _ in range(2):  # one of Newton's steps makes the first derivative of the root right, another the second
                 if isinstance(base, MixtureSameFamily):
                     value, step = _mixture(base, z, goal)
                 else:

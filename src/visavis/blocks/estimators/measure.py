@@ -76,16 +76,18 @@ class MeasureValued:
     | | low | 1 / (high - low) | the draw | low |
     | Poisson | rate | 1 | the draw + 1 | the draw |
     | Bernoulli | probs | 1 | 1 | 0 |
-    | Binomial | probs | n | Y + 1, Y of n - 1 trials | Y |
-    | NegativeBinomial | probs | (n + the draw) / (1 - probs) | the draw + 1 | the draw |
+    | Binomial | probs | total_count | Y + 1, Y of one trial less | Y |
+    | NegativeBinomial | probs | (total_count + the draw) / (1 - probs) | the draw + 1 | the draw |
     | Geometric | probs | (1 + the draw) / probs | the draw | the draw + 1 |
 
     A multivariate normal moves along its Cholesky factor's columns, and a `TransformedDistribution` takes its base's
     pairs, if its transforms have nothing to learn.
 
-    Unbiased for every bounded f, and the variance does not grow with the dimension; but f is called at up to ``1 + 2
-    D`` draws for each parameter and sample (``1 + D`` where one of the pair is the draw), all of a kind at once: memory
-    for ``D^2`` numbers a sample.
+    Unbiased for every bounded f. The variance of one derivative has no share in what the other coordinates add to f;
+    but f is called at up to ``1 + 2 D`` draws for one parameter and sample (``1 + D`` where one of the pair is the
+    draw), all of a kind at once: memory for ``D^2`` numbers a sample.
+
+    A generator seeds torch's global generator, which gets its state back afterwards.
 
     Source: Pflug, Sampling Derivatives of Probabilities, Computing 42, 1989; Mohamed et al., Monte Carlo Gradient
     Estimation in Machine Learning, JMLR 21, 2020, arXiv:1906.10652, table 1; the coupling of the normal's scale:
@@ -118,21 +120,14 @@ class MeasureValued:
                         values.detach()[..., None] if side is None else _replaced(f, rule, side, dist, dtype)
                         for side in (pair.plus, pair.minus)
                     ]
-                    gradient = (
-                        pair.weight.expand(rule.noise.shape).flatten(1 + batch)
-                        if batch < rule.noise.ndim - 1
-                        else (pair.weight.expand(rule.noise.shape)[..., None])
-                    )
-                    gradient = gradient * (sides[0] - sides[1])
+                    weight = pair.weight.expand(rule.noise.shape).reshape(*rule.noise.shape[: 1 + batch], -1)
+                    gradient = weight * (sides[0] - sides[1])
                 parameter = pair.parameter.expand(rule.noise.shape).reshape(gradient.shape)
                 linear = linear + (gradient * parameter).sum(-1).mean(0)
         if not linear.requires_grad:
             return value
-        return limited(
-            value + (linear - linear.detach()).to(value.dtype),
-            linear,
-            why="'measure_valued' is of the first derivative only",
-        )
+        why = "measure_valued is of the first derivative only"
+        return limited(value + (linear - linear.detach()).to(value.dtype), linear, why=why)
 
 
 def _replaced(f: Integrand, rule: _Rule, side: Tensor, dist: Distribution, dtype: torch.dtype) -> Tensor:
