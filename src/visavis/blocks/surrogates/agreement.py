@@ -110,7 +110,7 @@ def _matthews(answers: Choices, *, soft: bool) -> Tensor:
     actual = torch.zeros_like(said).scatter_add(0, labels, weight)
     right = decided.gather(-1, labels[:, None])[:, 0] @ weight
     spread, given = _spread(said), _spread(actual)
-    # Rounding leaves an error of its unit above; where soft answers are nearly all of one class, it is not divided by 0.
+    # Rounding leaves an error of its unit above: soft answers nearly all of one class must not be divided by 0.
     unit = torch.finfo(said.dtype).eps if soft else 0.0
     below = torch.where(given > 0, given * (spread + unit), 1).sqrt()
     return torch.where((given > 0) & (spread > 0), (right - said @ actual) / below, 0 * right)
