@@ -148,8 +148,8 @@ class RootSearch:
     def interval(self, confidence: float = 0.95) -> Tensor:
         """float64 [2, *S]: the two ends, by random scaling; infinite before the search has settled.
 
-        Each entry is covered with that confidence as the number of steps grows, whatever slope and noise; at 10^4 steps
-        an interval for 95 % held the median in 92 of 100 cases (see the tests).
+        Each entry is covered with that confidence as the number of steps grows, whatever slope and noise; with a finite
+        number it is covered a little less often.
 
         Raises:
             InputError: `confidence` is out of range.
