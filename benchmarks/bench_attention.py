@@ -3,8 +3,8 @@
     python benchmarks/bench_attention.py
 
 One thread, float32, a batch of 1, 8 heads of 64 features, forward and backward. Contestants take turns within each
-round, and a ratio is one of the same round. What a contestant needs in memory on top of its inputs is measured in a process of
-its own. The accuracy is that of a small vision transformer on scikit-learn's digits, a token a pixel.
+round, and a ratio is one of the same round. What a contestant needs in memory on top of its inputs is measured in a
+process of its own. The accuracy is that of a small vision transformer on scikit-learn's digits, a token a pixel.
 """
 
 import json

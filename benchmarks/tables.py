@@ -5,6 +5,7 @@ python benchmarks/tables.py --check    # exit with 1 when a page does not show w
 """
 
 import json
+import math
 import re
 import statistics
 import sys
@@ -324,9 +325,61 @@ def receptive() -> str:
     )
 
 
+def attention() -> str:
+    """Times and memory by length; where the time goes."""
+    record = result("attention")
+    speed, extra = record["speed"], record["extra_mib"]
+    lengths = list(speed)
+
+    def time(name: str, length: str) -> str:
+        row = speed[length].get(name)
+        if row is None:
+            return ""
+        return f"{row['cpu_ms'][1]:,.0f}" if row.get("rounds") == 1 else _spread(row["cpu_ms"])
+
+    rows = [
+        [name, *(time(name, length) for length in lengths), f"{extra['8192'].get(name, math.nan):,.0f}"]
+        for name in speed["256"]
+    ]
+    head = ["ms of", *(f"L = {int(length):,}" for length in lengths), "extra MiB, L = 8,192"]
+    note = (
+        "\nForward and backward, a batch of 1, 8 heads of 64 features, float32, one thread; median, quartiles in "
+        "brackets; softmax attention at 32,768 in a single round. Memory on top of the inputs, with all results. "
+        f"{source(record)}.\n\n"
+    )
+    usual, huge = record["where it goes, ms at 32768"], record["with huge pages, ms at 32768"]
+    parts = [[name, _spread(usual[name]), _spread(huge[name])] for name in usual]
+    columns = ["ms at L = 32,768", "as it is", "`THP_MEM_ALLOC_ENABLE=1`"]
+    return table(head, rows) + note + table(columns, parts) + "\nThe parts, each by itself, in one process.\n"
+
+
+def attention_accuracy() -> str:
+    """What digits are told right by, with and without a softmax."""
+    runs = result("attention")["accuracy"]
+    names = {
+        "softmax": "softmax",
+        "elu from the start": "elu, trained from the start",
+        "elu": "softmax, replaced by elu",
+        "random features": "replaced by 64 random features",
+        "as converted": "replaced by Hedgehog, not trained",
+        "distilled": "the same, distilled",
+        "distilled, then trained for a tenth of the epochs": "then trained for four epochs",
+    }
+    rows = [[told, _seeds([100 * run[name] for run in runs])] for name, told in names.items()]
+    steps = [pair for run in runs for pair in run["divergence in nats, before and after, per block"]]
+    before, after = (_seeds([pair[end] for pair in steps]) for end in (0, 1))
+    note = (
+        f"\nTwo blocks of 4 heads of 8 features, {len(runs)} splits and seeds, mean ± standard deviation. Distilling "
+        f"took the divergence of the weights from {before} to {after} nats, block by block.\n"
+    )
+    return table(["attention", "unseen digits told right, %"], rows) + note
+
+
 TABLES = {
     "accuracy": accuracy,
     "adapting": adapting,
+    "attention": attention,
+    "attention_accuracy": attention_accuracy,
     "classes": classes,
     "process": process,
     "receptive": receptive,
