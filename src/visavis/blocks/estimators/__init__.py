@@ -12,6 +12,7 @@ from visavis.blocks.estimators.implicit import Implicit
 from visavis.blocks.estimators.measure import MeasureValued
 from visavis.blocks.estimators.normal import BonnetPrice
 from visavis.blocks.estimators.pathwise import Pathwise
+from visavis.blocks.estimators.quadratic import Quadratic
 from visavis.blocks.estimators.relaxed import GumbelRao, GumbelSoftmax, ReinMax, Relaxed, StraightThrough
 from visavis.blocks.estimators.schedules import exponential_annealing, linear_annealing
 from visavis.blocks.estimators.score import RLOO, VIMCO, Baseline, NetworkBaseline, RunningBaseline, ScoreFunction
@@ -37,6 +38,7 @@ __all__ = [
     "NetworkBaseline",
     "Pathwise",
     "PolynomialPathwise",
+    "Quadratic",
     "ReinMax",
     "Relaxed",
     "Reparameterized",
