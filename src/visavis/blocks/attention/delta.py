@@ -56,8 +56,8 @@ def delta(
     the memory explode: bring them to length 1 (and through a feature map, if wanted) before.
 
     Within a piece of 64 places all corrections follow from one triangular system, ``(1 + tril(b K K^T, -1)) U = b (V -
-    K S)``, so that only the pieces are gone through one by one (the WY form). It costs some two or three times what causal `linear` does;
-    its backward pass is autograd's.
+    K S)``, so that only the pieces are gone through one by one (the WY form). It costs two or three times
+    what causal `linear` does; its backward pass is autograd's.
 
     Args:
         q: float [..., L, D].
