@@ -375,7 +375,92 @@ def attention_accuracy() -> str:
     return table(["attention", "unseen digits told right, %"], rows) + note
 
 
+def activations_times() -> str:
+    """Ours and the plain forms as multiples of ReLU; the memory of a stack of gated layers."""
+    record = result("activations")
+    times = record["times"]
+
+    def cell(name: str) -> list[str]:
+        if name not in times:
+            return ["", ""]
+        return [_spread(times[name]["times_relu"]), f"{times[name]['kept_mb']:.0f}"]
+
+    names = [name for name in times if not name.endswith(", plain")]
+    rows = [[name, *cell(name), *cell(f"{name}, plain")] for name in names]
+    stack = record["stack"]
+    return (
+        table(["", "forward + backward, times ReLU", "kept, MB", "torch's, or composed", "kept, MB"], rows)
+        + f"\n{' x '.join(map(str, record['shape']))} float32, one thread, median (quartiles) of {record['rounds']} "
+        + f"rounds. {stack['layers']} gated layers of {stack['features']} features and {stack['tokens']} tokens, "
+        + f"forward and backward, peak beyond weights and input: SwiGLU {stack['peak_mb']['ours']:.0f} MB, as usually "
+        + f"written {stack['peak_mb']['plain']:.0f} MB. {source(record)}.\n"
+    )
+
+
+def activations_tails() -> str:
+    """Relative errors in float32."""
+    record = result("activations")
+    tails = record["tails"]
+    names = [name for name in tails if not name.endswith(", plain")]
+    rows = [
+        [name, *(f"{tails[key][what]:.1g}" for key in (name, f"{name}, plain") for what in ("value", "slope"))]
+        for name in names
+    ]
+    head = ["largest relative error, -12 to 20", "value", "slope", "torch's value", "torch's slope"]
+    return table(head, rows) + f"\n{source(record)}.\n"
+
+
+def activations_facts() -> str:
+    """The fact sheet."""
+    facts = result("activations")["facts"]
+
+    def number(value: float | str) -> str:
+        return {"inf": "∞", "-inf": "-∞", "nan": "none"}.get(str(value), f"{float(value):.5g}")
+
+    def zeros(found: list[list[float | str]]) -> str:
+        return ", ".join(
+            number(low)
+            if low == high
+            else f"x ≤ {number(high)}"
+            if low == "-inf"
+            else f"{number(low)} to {number(high)}"
+            for low, high in found
+        )
+
+    rows = [
+        [
+            name,
+            f"`{row['formula']}`",
+            f"{number(row['range'][0])} to {number(row['range'][1])}",
+            zeros(row["zeros"]) or "none",
+            " and ".join(dict.fromkeys(map(number, row["slopes_at_zero"]))),
+            number(row["lipschitz"]),
+            row["saturates"],
+            "yes" if row["monotone"] else "no",
+            f"{row['introduced_by']}, {row['year']}",
+            row["used_by"],
+        ]
+        for name, row in facts.items()
+    ]
+    head = [
+        "",
+        "formula",
+        "range",
+        "zeros",
+        "slope at 0",
+        "Lipschitz",
+        "saturates",
+        "monotone",
+        "introduced by",
+        "used by",
+    ]
+    return table(head, rows)
+
+
 TABLES = {
+    "activations_facts": activations_facts,
+    "activations_tails": activations_tails,
+    "activations_times": activations_times,
     "accuracy": accuracy,
     "adapting": adapting,
     "attention": attention,
