@@ -420,3 +420,15 @@ def test_senseless_input_is_refused(options, error, message):
     tensors = {name: options.pop(name, Q) for name in "qkv"}
     with pytest.raises(error, match=message):
         linear(**tensors, **options)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_exported_for_any_batch(causal):
+    class Layer(torch.nn.Module):
+        def forward(self, q, k, v):
+            return linear(q, k, v, causal=causal)
+
+    dynamic = [{0: torch.export.Dim("batch")}] * 3
+    exported = torch.export.export(Layer(), tuple(three(2, 2, queries=70)), dynamic_shapes=dynamic).module()
+    tensors = three(5, 2, queries=70)
+    torch.testing.assert_close(exported(*tensors), linear(*tensors, causal=causal))

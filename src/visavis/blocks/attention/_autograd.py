@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from visavis.blocks.attention import _passes
 from visavis.blocks.attention._pieces import MAPS, Forward, Inputs, Settings, causal_rows, wide
 
-__all__: list[str] = []
+__all__ = ["attend", "written_out"]
 
 Outputs = tuple[Tensor, Tensor | None, Tensor | None]  # out, and the sums over all keys where wanted
 
@@ -32,8 +32,8 @@ def written_out(inputs: Inputs, settings: Settings) -> Outputs:
     q, k = plain(q), plain(k)
     if hidden is not None:
         k = k.masked_fill(hidden, 0)
-    context = v.new_zeros(len(k), k.shape[2], v.shape[2]) if context is None else context
-    total = v.new_zeros(len(k), k.shape[2]) if total is None else total
+    context = v.new_zeros(k.shape[0], k.shape[2], v.shape[2]) if context is None else context
+    total = v.new_zeros(k.shape[0], k.shape[2]) if total is None else total
     if settings.causal:
         numerator, sums = _causal(q, k, v, context, total, decay)
     length = k.shape[1]
@@ -53,7 +53,7 @@ def _causal(
     """Numerators and denominators, all pieces at once."""
     length, rows = q.shape[1], max(1, min(q.shape[1], causal_rows(q.shape[2], v.shape[2])))
     padding = (0, 0, 0, -length % rows)
-    Q, K, V = (pad(x, padding).view(len(x), -1, rows, x.shape[2]) for x in (q, k, v))  # [G, pieces, C, ...]
+    Q, K, V = (pad(x, padding).view(x.shape[0], -1, rows, x.shape[2]) for x in (q, k, v))  # [G, pieces, C, ...]
     count = Q.shape[1]
     step, piece = (torch.arange(size, device=q.device)[:, None] for size in (rows, count))
     A = Q @ K.mT

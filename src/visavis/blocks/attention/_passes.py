@@ -20,7 +20,7 @@ from visavis.blocks.attention._pieces import (
     wide,
 )
 
-__all__: list[str] = []
+__all__ = ["backward", "forward"]
 
 
 def forward(inputs: Inputs, settings: Settings) -> Forward:

@@ -17,7 +17,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-__all__: list[str] = []
+__all__ = [
+    "MAPS",
+    "Decay",
+    "Forward",
+    "Gradients",
+    "Inputs",
+    "Map",
+    "Pieces",
+    "Scratch",
+    "Settings",
+    "Upstream",
+    "blocks",
+    "causal_rows",
+    "divide",
+    "dot",
+    "elu_features",
+    "groups_at_once",
+    "unrounded",
+    "whole_rows",
+    "wide",
+]
 
 # Elements of a buffer, by measurement: the dozen of a causal pass fit a cache of 1 or 2 MB together; where keys and
 # queries are read apart there are fewer, and to start their operations costs more than to leave that cache.
