@@ -138,14 +138,15 @@ def test_value_and_parameters_of_f(dtype: torch.dtype) -> None:
     )
 
 
-def test_certain_draws() -> None:
+@pytest.mark.parametrize("row", [[0.0, -torch.inf], [0.0]])
+def test_certain_draws(row: list[float]) -> None:
     """No variance, nothing to learn, no gradient; and no NaN."""
-    logits = torch.tensor([[0.0, -torch.inf]], requires_grad=True)
+    logits = torch.tensor([row], requires_grad=True)
     method = Quadratic()
     for _ in range(4):
         loss = expect(lambda z: z[..., 0].exp(), OneHotCategorical(logits=logits), grad=method, samples=3)
     [gradient] = torch.autograd.grad(loss, logits)
-    assert gradient.tolist() == [[0.0, 0.0]]
+    assert gradient.tolist() == [[0.0] * len(row)]
 
 
 def test_refused() -> None:
@@ -161,5 +162,5 @@ def test_refused() -> None:
         expect(lambda z: z, Poisson(torch.ones(2)), grad=Quadratic(), samples=2)
     method = Quadratic()
     expect(lambda z: z[..., 0], dist, grad=method, samples=2)
-    with pytest.raises(InputError, match="expected 3 parts times classes as in earlier calls, got 4"):
+    with pytest.raises(InputError, match="expected draws of 3 numbers as in earlier calls, got 4"):
         expect(lambda z: z[..., 0], OneHotCategorical(logits=torch.zeros(2, 4)), grad=method, samples=2)

@@ -1,13 +1,14 @@
 """RLOO with a quadratic model of f as control variate, learned from the slopes that f has at its draws.
 
-Shapes: S draws, B: batch shape, L parts of the event, K classes of a part, D = L * K.
+Shapes: S draws, B: batch shape, L parts of the event, K classes of a part, C numbers that stand for a class to f (K,
+and 1 for a bit), D = L * C.
 """
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from visavis.blocks.estimators._discrete import discrete_logits, draw_indices, one_hot, refuse_nan
+from visavis.blocks.estimators._discrete import discrete_logits, drawn, refuse_nan
 from visavis.blocks.estimators._surrogate import with_gradient
 from visavis.blocks.estimators.estimator import Integrand, evaluate
 from visavis.errors import InputError
@@ -73,36 +74,44 @@ class Quadratic:
         refuse_nan("logits", logits)
         probs = logits.detach().softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         with torch.enable_grad():
-            vectors = one_hot(draw_indices(probs, samples, generator), logits.detach()).requires_grad_()
-            values = evaluate(f, vectors[..., 1] if binary else vectors, dist)
+            draws = drawn(dist, samples, generator).requires_grad_()
+            values = evaluate(f, draws, dist)
             if not values.requires_grad:
                 raise InputError("f: expected a function with a gradient by the draws, got a constant; RLOO needs none")
-            [slopes] = torch.autograd.grad(values.sum(), vectors, retain_graph=True, allow_unused=True)
+            [slopes] = torch.autograd.grad(values.sum(), draws, retain_graph=True, allow_unused=True)
         if slopes is None:
             raise InputError("f: expected a function with a gradient by the draws, got none; RLOO needs none")
         parts, classes = logits.shape[len(dist.batch_shape) : -1].numel(), logits.shape[-1]
         batch = dist.batch_shape.numel()
+        codes = probs.new_tensor([[0.0], [1.0]]) if binary else torch.eye(classes).to(probs)
         gradient = self._gradient(
-            vectors.detach().to(probs.dtype).view(samples, batch, parts, classes),
+            draws.detach().to(probs.dtype).view(samples, batch, parts, -1),
             values.detach().to(probs.dtype).reshape(samples, batch),
-            slopes.to(probs.dtype).reshape(samples, batch, parts * classes),
+            slopes.to(probs.dtype).reshape(samples, batch, -1),
             probs.reshape(batch, parts, classes),
+            codes,
         )
         return with_gradient(values.mean(0), logits, gradient.view_as(logits).to(logits.dtype), type(self).__name__)
 
-    def _gradient(self, vectors: Tensor, values: Tensor, slopes: Tensor, probs: Tensor) -> Tensor:
-        """By the logits, [B, L, K], of draws [S, B, L, K], values [S, B], slopes [S, B, D] and probabilities [B, L, K].
+    def _gradient(self, draws: Tensor, values: Tensor, slopes: Tensor, probs: Tensor, codes: Tensor) -> Tensor:
+        """By the logits, [B, L, K].
 
         Sums over pairs of draws are written as sums over draws.
+
+        Args:
+            draws: [S, B, L, C].
+            values: of f, [S, B].
+            slopes: of f, [S, B, D].
+            probs: [B, L, K].
+            codes: what f is given for each class, [K, C].
         """
-        parts, classes = probs.shape[1:]
-        size = parts * classes
+        z = draws.flatten(2)
+        size = z.shape[-1]
         if self._draws.ndim and len(self._draws) != size:
             raise InputError(
-                f"dist: expected {len(self._draws)} parts times classes as in earlier calls, got {size}; "
+                f"dist: expected draws of {len(self._draws)} numbers as in earlier calls, got {size}; "
                 "one Quadratic serves one problem"
             )
-        z = vectors.flatten(2)
         hessian = self._hessian(size, z)
         bent = z @ hessian
         own = (z * bent).sum(-1)
@@ -110,12 +119,14 @@ class Quadratic:
         square = (own + _others(own)) / 2 - (z * _others(bent)).sum(-1)
         a, b = self._factors(z)
         model = _others(values) + a * linear + b * square  # m_s(z_s)
-        pull = (a * _others(slopes) + b * (bent - _others(bent))).view_as(vectors)
-        blocks = hessian.view(parts, classes, parts, classes).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-        row = torch.einsum("sblk,lkm->sblm", vectors, blocks)
-        curve = blocks.diagonal(dim1=1, dim2=2) / 2 - row + (row * vectors).sum(-1, keepdim=True) / 2
-        replaced = model[..., None, None] + pull - (pull * vectors).sum(-1, keepdim=True) + b * curve  # h_slk
-        score = vectors - probs
+        pull = (a * _others(slopes) + b * (bent - _others(bent))).view_as(draws)
+        parts, width = draws.shape[2:]
+        blocks = hessian.view(parts, width, parts, width).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        row = torch.einsum("sblc,lcd->sbld", draws, blocks)
+        curve = ((codes @ blocks) * codes).sum(-1) / 2 - row @ codes.T + (row * draws).sum(-1, keepdim=True) / 2
+        replaced = model[..., None, None] + pull @ codes.T - (pull * draws).sum(-1, keepdim=True) + b * curve  # h_slk
+        drawn_class = torch.cat([1 - draws, draws], -1) if width < len(codes) else draws
+        score = drawn_class - probs
         summed = probs * (replaced - (probs * replaced).sum(-1, keepdim=True))
         gradient = ((values - model)[..., None, None] * score + summed).mean(0)
         self._learn(
