@@ -128,7 +128,7 @@ class Quadratic:
         drawn_class = torch.cat([1 - draws, draws], -1) if width < len(codes) else draws
         score = drawn_class - probs
         summed = probs * (replaced - (probs * replaced).sum(-1, keepdim=True))
-        gradient = ((values - model)[..., None, None] * score + summed).mean(0)
+        gradient: Tensor = ((values - model)[..., None, None] * score + summed).mean(0)
         self._learn(
             z, slopes, torch.stack([linear, square], -1), values - _others(values), score.square().sum((-1, -2))
         )
