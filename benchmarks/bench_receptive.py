@@ -142,6 +142,8 @@ def main() -> None:
         "not checked": {name: found["exception"] for name, found in rows.items() if "exception" in found},
         "with notes": {name: found["notes"] for name, found in rows.items() if found.get("notes")},
     }
+    summary["torchvision"] = sum(name.startswith("torchvision/") and "equal" in found for name, found in rows.items())
+    summary["timm"] = sum(name.startswith("timm/") and "equal" in found for name, found in rows.items())
     settings = {"forwards": [FORWARDS, FORWARDS_LARGE], "large_parameters": LARGE, "threads": 1}
     payload = {"settings": settings, "summary": summary, "rows": rows}
     write_result("receptive", payload, packages=("torch", "torchvision", "timm"))

@@ -318,7 +318,8 @@ def receptive() -> str:
     text = table(["network", "layers", "largest field, px", "CPU s", "checks", "agree"], rows)
     unchecked = "; ".join(f"{name}: {reason}" for name, reason in summary["not checked"].items())
     return (
-        f"{text}\nOf {summary['networks']} networks {summary['equal']} agreed with every forward pass; differing: "
+        f"{text}\nChecked: {summary['torchvision']} networks of torchvision and {summary['timm']} of timm, of which "
+        f"{summary['equal']} agreed with every forward pass; differing: "
         f"{', '.join(summary['different']) or 'none'}. Not checked: {unchecked or 'none'}. "
         f"CPU seconds of `fields` without weights: median {summary['median seconds']:.2f}, "
         f"largest {summary['largest seconds']:.2f}. {source(record)}.\n"
@@ -457,6 +458,64 @@ def activations_facts() -> str:
     return table(head, rows)
 
 
+def estimators_digits() -> str:
+    """The digits VAE by every estimator, the lowest -ELBO first."""
+    record = result("estimators_digits")
+    rows = []
+    for name, row in sorted(record["estimators"].items(), key=lambda item: statistics.mean(item[1]["train"])):
+        bias = statistics.mean(row["bias"])
+        sure = max(3 * statistics.mean(row.get("bias error", [0.0])), 5e-4)
+        told = f"{bias:.3f}" if bias > sure else "0"
+        figures = (_seeds(row["train"]), _seeds(row["test"]), told, f"{statistics.mean(row['variance']):.3g}")
+        rows.append([name, f"{row['calls']:,.0f}", *figures, f"{statistics.median(row['cpu_s']):.1f}"])
+    head = ["estimator", "values of f", "train -ELBO", "test -ELBO", "rel. bias²", "rel. variance", "CPU s"]
+    settings = record["settings"]
+    note = (
+        f"\n{settings['steps']:,} steps of Adam, mean and standard deviation of {len(settings['seeds'])} seeds; no "
+        "estimator was tuned. Bias and variance: of the encoder's gradient, the mean of three models trained by the exact "
+        "gradient; 0: not told from none (three standard errors). Values of f: a datum and step; gradients of f are not "
+        f"counted. {source(record)}.\n"
+    )
+    return table(head, rows) + note
+
+
+def estimators_polynomial() -> str:
+    """The final expected loss of polynomial programming, the lowest at p = 2 first."""
+    record = result("estimators_polynomial")
+    losses = record["final loss, a value a seed"]
+    rows = [["optimum", "", *(f"{value:.4f}" for value in record["optimum"].values()), ""]]
+    for name in sorted(losses["2.0"], key=lambda name: statistics.mean(losses["2.0"][name])):
+        draws = "" if name == "exact" else f"{record['draws'][name]}"
+        means = (f"{statistics.mean(losses[power][name]):.4f}" for power in losses)
+        rows.append([name, draws, *means, f"{statistics.median(record['cpu_s'][name]):.1f}"])
+    settings = record["settings"]
+    note = (
+        f"\nMean of {len(settings['seeds'])} seeds, {settings['steps']:,} steps of Adam, {settings['bits']} bits, "
+        f"{settings['batch']} copies a step; no estimator was tuned. {source(record)}.\n"
+    )
+    return table(["estimator", "draws", *(f"p = {power}" for power in losses), "CPU s"], rows) + note
+
+
+def estimators_speed() -> str:
+    """Differentiable draws as multiples of a softmax."""
+    record = result("estimators_speed")
+    settings = record["settings"]
+    rows = [
+        [
+            name,
+            _spread(row["x softmax"]),
+            f"{settings['aims'][name]}" if name in settings["aims"] else "",
+            f"{row['memory x logits']:.1f}",
+        ]
+        for name, row in record["draws"].items()
+    ]
+    note = (
+        f"\nForward and backward, {settings['shape']} float32, one thread, CPU time; median, quartiles in brackets, ratios "
+        f"within a round; memory on top of logits and upstream gradient. {source(record)}.\n"
+    )
+    return table(["draw", "x softmax", "aim", "memory, x logits"], rows) + note
+
+
 TABLES = {
     "activations_facts": activations_facts,
     "activations_tails": activations_tails,
@@ -466,6 +525,9 @@ TABLES = {
     "attention": attention,
     "attention_accuracy": attention_accuracy,
     "classes": classes,
+    "estimators_digits": estimators_digits,
+    "estimators_polynomial": estimators_polynomial,
+    "estimators_speed": estimators_speed,
     "process": process,
     "receptive": receptive,
     "scale": scale,
