@@ -472,9 +472,9 @@ def estimators_digits() -> str:
     settings = record["settings"]
     note = (
         f"\n{settings['steps']:,} steps of Adam, mean and standard deviation of {len(settings['seeds'])} seeds; no "
-        "estimator was tuned. Bias and variance: of the encoder's gradient, the mean of three models trained by the exact "
-        "gradient; 0: not told from none (three standard errors). Values of f: a datum and step; gradients of f are not "
-        f"counted. {source(record)}.\n"
+        "estimator was tuned. Bias and variance: of the encoder's gradient, the mean of three models trained by the "
+        "exact gradient; 0: not told from none (three standard errors). Values of f: a datum and step; not counted: "
+        f"gradients. {source(record)}.\n"
     )
     return table(head, rows) + note
 
@@ -510,8 +510,8 @@ def estimators_speed() -> str:
         for name, row in record["draws"].items()
     ]
     note = (
-        f"\nForward and backward, {settings['shape']} float32, one thread, CPU time; median, quartiles in brackets, ratios "
-        f"within a round; memory on top of logits and upstream gradient. {source(record)}.\n"
+        f"\nForward and backward, {settings['shape']} float32, one thread, CPU time; median, quartiles in brackets, "
+        f"ratios within a round; memory on top of logits and upstream gradient. {source(record)}.\n"
     )
     return table(["draw", "x softmax", "aim", "memory, x logits"], rows) + note
 
