@@ -113,7 +113,7 @@ def test_the_published_size_of_a_large_network(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, (_, size) in LARGE.items() if size and size < 1000])
+@pytest.mark.parametrize("name", [name for name, (_, size) in LARGE.items() if size and size < 500])
 def test_the_size_by_bisection_on_an_image_that_holds_it(name):
     layer, size = LARGE[name]
     model = large(name)
