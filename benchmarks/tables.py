@@ -407,7 +407,7 @@ def activations_tails() -> str:
         [name, *(f"{tails[key][what]:.1g}" for key in (name, f"{name}, plain") for what in ("value", "slope"))]
         for name in names
     ]
-    head = ["largest relative error, -12 to 20", "value", "slope", "torch's value", "torch's slope"]
+    head = ["largest relative error, -9 to 20", "value", "slope", "torch's value", "torch's slope"]
     return table(head, rows) + f"\n{source(record)}.\n"
 
 

@@ -1,6 +1,7 @@
 """Activations, from the threshold of 1957 to SwiGLU: functions, modules where they have parameters, and their facts."""
 
 from torch.nn.functional import celu, elu, leaky_relu, mish, relu, relu6, selu, silu
+from torch.nn.functional import hardswish as hard_swish
 from torch.nn.functional import hardtanh as hard_tanh
 
 from visavis.blocks.activations.facts import ACTIVATIONS, Activation, Properties, draw, properties
@@ -34,7 +35,6 @@ from visavis.blocks.activations.parametric import (
 from visavis.blocks.activations.pointwise import (
     gelu,
     hard_sigmoid,
-    hard_swish,
     quick_gelu,
     sigmoid,
     softplus,

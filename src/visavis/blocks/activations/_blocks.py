@@ -22,27 +22,39 @@ BLOCK = 1 << 17  # elements a thread: fewer, and the calls are what takes the ti
 
 def by_blocks(formula: Formula, *tensors: Tensor) -> Tensor:
     """`formula` of tensors of one shape and dtype, element by element; half precision is computed in float32."""
+    [out] = several_by_blocks(1, lambda *parts: (formula(*parts),), *tensors)
+    return out
+
+
+def several_by_blocks(count: int, formula: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
+    """`by_blocks` of a formula that returns `count` tensors."""
     first = tensors[0]
     if torch.compiler.is_compiling() or first.device.type != "cpu":
-        return wide(formula, *tensors)
+        return several_wide(formula, *tensors)
     size = BLOCK * torch.get_num_threads()
     if first.numel() <= size:
-        return wide(formula, *tensors)
-    out = torch.empty_like(first)
-    rows = _rows(out, *tensors)
+        return several_wide(formula, *tensors)
+    outs = tuple(torch.empty_like(first) for _ in range(count))
+    rows = _rows(*outs, *tensors)
     if rows is None:
-        return wide(formula, *tensors)
+        return several_wide(formula, *tensors)
     step = max(1, size // rows[0][0].numel())
-    for target, *parts in zip(*(torch.split(row, step) for row in rows), strict=True):
-        target.copy_(wide(formula, *parts))
-    return out
+    for parts in zip(*(torch.split(row, step) for row in rows), strict=True):
+        for target, part in zip(parts[:count], several_wide(formula, *parts[count:]), strict=True):
+            target.copy_(part)
+    return outs
 
 
 def wide(formula: Formula, *tensors: Tensor) -> Tensor:
     """`formula` in float32 or better, rounded once, at the end."""
+    [out] = several_wide(lambda *parts: (formula(*parts),), *tensors)
+    return out
+
+
+def several_wide(formula: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
     dtype = tensors[0].dtype
     if dtype in (torch.float16, torch.bfloat16):
-        return formula(*(tensor.float() for tensor in tensors)).to(dtype)
+        return tuple(out.to(dtype) for out in formula(*(tensor.float() for tensor in tensors)))
     return formula(*tensors)
 
 

@@ -17,7 +17,6 @@ from visavis.blocks.activations.parametric import maxout, prelu, rrelu, snake, s
 from visavis.blocks.activations.pointwise import (
     gelu,
     hard_sigmoid,
-    hard_swish,
     quick_gelu,
     sigmoid,
     softplus,
@@ -263,7 +262,7 @@ ACTIVATIONS = (
         "EfficientNet, YOLOv5",
     ),
     Activation("swish", _with(swish, 2.0), "x sigmoid(b x)", 2017, "Ramachandran et al.", "as SiLU, mostly"),
-    Activation("hard_swish", hard_swish, "x clip(x / 6 + 1/2, 0, 1)", 2019, "Howard et al.", "MobileNetV3"),
+    Activation("hard_swish", functional.hardswish, "x clip(x / 6 + 1/2, 0, 1)", 2019, "Howard et al.", "MobileNetV3"),
     Activation("mish", functional.mish, "x tanh(log(1 + exp(x)))", 2019, "Misra", "YOLOv4"),
     Activation("squared_relu", squared_relu, "max(0, x)^2", 2021, "So et al., Primer", "Nemotron-4"),
     Activation("snake", _with(snake, 1.0), "x + sin(a x)^2 / a", 2020, "Ziyin et al.", "BigVGAN"),

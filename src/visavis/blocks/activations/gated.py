@@ -7,14 +7,15 @@ Shapes: ``...`` any, F: features, H: hidden features.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from visavis.blocks.activations._blocks import Formula, by_blocks, wide
-from visavis.blocks.activations.pointwise import _gelu, _gelu_slope
+from visavis.blocks.activations._blocks import Formula, by_blocks, several_by_blocks, several_wide
+from visavis.blocks.activations._gelu import gelu_formula, gelu_with_slope
 from visavis.errors import InputError, TensorError
 
 __all__ = [
@@ -32,34 +33,47 @@ __all__ = [
 ]
 
 
+# Of a gate, the activated one and its slope.
+_WithSlope = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
 class _Gated(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(gate: Tensor, value: Tensor, activation: Formula, slope: Formula) -> Tensor:  # noqa: ARG004
+    def forward(gate: Tensor, value: Tensor, activation: Formula, with_slope: _WithSlope) -> Tensor:  # noqa: ARG004
         return by_blocks(lambda gate, value: activation(gate) * value, gate, value)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
-        gate, value, ctx.activation, ctx.slope = inputs
+        gate, value, _, ctx.with_slope = inputs
         ctx.save_for_backward(gate, value)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         gate, value = ctx.saved_tensors
-        run = wide if torch.is_grad_enabled() else by_blocks  # in operations autograd knows, to be differentiated again
-        by_gate = run(lambda grad, gate, value: grad * value * ctx.slope(gate), grad, gate, value)
-        by_value = run(lambda grad, gate: grad * ctx.activation(gate), grad, gate)
+
+        def both(grad: Tensor, gate: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+            active, slope = ctx.with_slope(gate)
+            return grad * value * slope, grad * active
+
+        # To be differentiated again it has to be written in operations that autograd knows.
+        run = several_wide if torch.is_grad_enabled() else partial(several_by_blocks, 2)
+        by_gate, by_value = run(both, grad, gate, value)
         return by_gate, by_value, None, None
 
 
-def _gated(gate: Tensor, value: Tensor, activation: Formula, slope: Formula) -> Tensor:
+def _gated(gate: Tensor, value: Tensor, activation: Formula, with_slope: _WithSlope) -> Tensor:
+    _refuse_unlike(gate, value)
+    output: Tensor = _Gated.apply(gate, value, activation, with_slope)  # type: ignore[no-untyped-call]
+    return output
+
+
+def _refuse_unlike(gate: Tensor, value: Tensor) -> None:
     if gate.shape != value.shape or gate.dtype != value.dtype or not gate.is_floating_point():
         raise TensorError(
             f"value: expected float like gate, {gate.dtype} {list(gate.shape)}, got {value.dtype} {list(value.shape)}"
         )
-    output: Tensor = _Gated.apply(gate, value, activation, slope)  # type: ignore[no-untyped-call]
-    return output
 
 
 def glu(gate: Tensor, value: Tensor) -> Tensor:
@@ -79,7 +93,12 @@ def glu(gate: Tensor, value: Tensor) -> Tensor:
     >>> glu(torch.tensor([0.0, 100.0]), torch.tensor([5.0, 0.5]))
     tensor([2.5000, 0.5000])
     """
-    return _gated(gate, value, torch.sigmoid, lambda gate: torch.sigmoid(gate) * torch.sigmoid(-gate))
+
+    def with_slope(gate: Tensor) -> tuple[Tensor, Tensor]:
+        share = torch.sigmoid(gate)
+        return share, share * torch.sigmoid(-gate)
+
+    return _gated(gate, value, torch.sigmoid, with_slope)
 
 
 def bilinear(gate: Tensor, value: Tensor) -> Tensor:
@@ -90,7 +109,8 @@ def bilinear(gate: Tensor, value: Tensor) -> Tensor:
     >>> bilinear(torch.tensor([-2.0, 3.0]), torch.tensor([5.0, 0.5]))
     tensor([-10.0000,   1.5000])
     """
-    return _gated(gate, value, lambda gate: gate, torch.ones_like)
+    _refuse_unlike(gate, value)
+    return gate * value
 
 
 def reglu(gate: Tensor, value: Tensor) -> Tensor:
@@ -101,7 +121,7 @@ def reglu(gate: Tensor, value: Tensor) -> Tensor:
     >>> reglu(torch.tensor([-2.0, 3.0]), torch.tensor([5.0, 0.5]))
     tensor([0.0000, 1.5000])
     """
-    return _gated(gate, value, torch.relu, lambda gate: (gate > 0).to(gate.dtype))
+    return _gated(gate, value, torch.relu, lambda gate: (gate.relu(), (gate > 0).to(gate.dtype)))
 
 
 def geglu(gate: Tensor, value: Tensor) -> Tensor:
@@ -112,7 +132,7 @@ def geglu(gate: Tensor, value: Tensor) -> Tensor:
     >>> geglu(torch.tensor([0.0, 1.0]), torch.tensor([5.0, 2.0]))
     tensor([0.0000, 1.6827])
     """
-    return _gated(gate, value, _gelu, _gelu_slope)
+    return _gated(gate, value, gelu_formula, gelu_with_slope)
 
 
 def swiglu(gate: Tensor, value: Tensor) -> Tensor:
@@ -124,11 +144,12 @@ def swiglu(gate: Tensor, value: Tensor) -> Tensor:
     tensor([ 0., 50.])
     """
 
-    def slope(gate: Tensor) -> Tensor:
+    def with_slope(gate: Tensor) -> tuple[Tensor, Tensor]:
         share = torch.sigmoid(gate)
-        return share + gate * share * torch.sigmoid(-gate)
+        active = gate * share
+        return active, share + active * (1 - share)
 
-    return _gated(gate, value, silu, slope)
+    return _gated(gate, value, silu, with_slope)
 
 
 def swiglu_packed(packed: Tensor) -> Tensor:

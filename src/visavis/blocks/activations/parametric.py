@@ -100,7 +100,7 @@ def swish(x: Tensor, beta: Tensor) -> Tensor:
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
     """``x + sin(alpha x)^2 / alpha``: rises everywhere, and can go on with a period it has seen.
 
-    Written as ``x + alpha x^2 sinc(alpha x)^2``, which is finite at alpha = 0, the identity.
+    At alpha = 0 it is its limit, the identity.
 
     Args:
         x: float [N, C, ...], or of any shape with one alpha.
@@ -116,14 +116,15 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
     """
 
     def value(x: Tensor, alpha: Tensor) -> Tensor:
-        return x + alpha * (x * torch.sinc(alpha * x / math.pi)).square()
+        return x + torch.sin(alpha * x).square() / torch.where(alpha == 0, 1, alpha)
 
     def by_x(x: Tensor, alpha: Tensor) -> Tensor:
         return 1 + torch.sin(2 * alpha * x)
 
     def by_alpha(x: Tensor, alpha: Tensor) -> Tensor:
-        sinc = torch.sinc(alpha * x / math.pi)
-        return x.square() * sinc * (2 * torch.cos(alpha * x) - sinc)
+        some = torch.where(alpha == 0, 1, alpha)
+        slope = (x * torch.sin(2 * alpha * x) - torch.sin(alpha * x).square() / some) / some
+        return torch.where(alpha == 0, x.square(), slope)
 
     return _parametric(x, value, (by_x, by_alpha), alpha=alpha)
 

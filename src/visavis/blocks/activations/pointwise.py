@@ -1,22 +1,23 @@
 """Activations of one number without parameters, right in both tails, each keeping one tensor for its backward pass.
 
-Those of torch that are right already (ELU, SELU, CELU, SiLU, Mish, ReLU and its straight kin) are torch's own
-functions, which the family only names. As for the others: torch's sigmoid and tanh keep their output, which rounds to 1
-where the slope is still far from 0; its GELU subtracts its left tail to nothing; its softplus and hard sigmoid are no
-float64 functions, one cut off at 20, the other with a float32 slope; squared ReLU and quick GELU it lacks.
+Those of torch that are right already (ELU, SELU, CELU, SiLU, Mish, hard swish, ReLU and its straight kin) are torch's
+own functions, which the family only names. As for the others: torch's sigmoid and tanh keep their output, which rounds to 1
+where the slope is still far from 0; its GELU subtracts its left tail to nothing; its softplus, cut off at 20, and hard
+sigmoid, with a float32 slope, are not exact in float64; squared ReLU and quick GELU it lacks.
 """
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from visavis.blocks.activations._blocks import pointwise
+from visavis.blocks.activations._blocks import pointwise, refuse_integers
+from visavis.blocks.activations._gelu import gelu_formula, gelu_with_slope
 
 __all__ = [
     "gelu",
     "hard_sigmoid",
-    "hard_swish",
     "quick_gelu",
     "sigmoid",
     "softplus",
@@ -70,39 +71,30 @@ def softsign(x: Tensor) -> Tensor:
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
-    """``clip(x / 6 + 1/2, 0, 1)``. Arguments and errors as `sigmoid`.
+    """``clip(x / 6 + 1/2, 0, 1)``; torch's, but in float64. Arguments as `sigmoid`.
 
     Source: Courbariaux et al., BinaryConnect, arXiv:1511.00363; with 1/6 Howard et al., MobileNetV3, arXiv:1905.02244.
 
     >>> hard_sigmoid(torch.tensor([-3.0, 0.0, 1.5]))
     tensor([0.0000, 0.5000, 0.7500])
     """
+    refuse_integers(x)
+    if x.dtype != torch.float64:
+        return functional.hardsigmoid(x)
     return pointwise(x, lambda x: (x / 6 + 0.5).clamp(0, 1), lambda x: (x.abs() < 3).to(x.dtype) / 6)
 
 
-def hard_swish(x: Tensor) -> Tensor:
-    """``x clip(x / 6 + 1/2, 0, 1)``. Arguments and errors as `sigmoid`.
-
-    Source: Howard et al., MobileNetV3, arXiv:1905.02244, section 5.2.
-
-    >>> hard_swish(torch.tensor([0.0, 1.0, 4.0]))
-    tensor([0.0000, 0.6667, 4.0000])
-    """
-
-    def slope(x: Tensor) -> Tensor:
-        return (x / 6 + 0.5).clamp(0, 1) + x * ((x.abs() < 3).to(x.dtype) / 6)
-
-    return pointwise(x, lambda x: x * (x / 6 + 0.5).clamp(0, 1), slope)
-
-
 def softplus(x: Tensor) -> Tensor:
-    """``log(1 + exp(x))``, written as ``max(0, x) + log1p(exp(-|x|))``. Arguments and errors as `sigmoid`.
+    """``log(1 + exp(x))``, in float64 ``max(0, x) + log1p(exp(-|x|))``, else torch's. Arguments as `sigmoid`.
 
     Source: Dugas et al., Incorporating Second-Order Functional Knowledge, NIPS 2000.
 
     >>> softplus(torch.tensor([-1000.0, 0.0, 1000.0]))
     tensor([0.0000e+00, 6.9315e-01, 1.0000e+03])
     """
+    refuse_integers(x)
+    if x.dtype != torch.float64:
+        return functional.softplus(x)
     return pointwise(x, lambda x: x.relu() + torch.exp(-x.abs()).log1p(), torch.sigmoid)
 
 
@@ -128,16 +120,7 @@ def gelu(x: Tensor) -> Tensor:
     >>> gelu(torch.tensor([-10.0, 0.0, 1.0]))
     tensor([-7.6199e-23,  0.0000e+00,  8.4134e-01])
     """
-    return pointwise(x, _gelu, _gelu_slope)
-
-
-def _gelu(x: Tensor) -> Tensor:
-    return torch.erfc(x * -math.sqrt(0.5)) * x * 0.5
-
-
-def _gelu_slope(x: Tensor) -> Tensor:
-    density = torch.exp(x.square() * -0.5) * (1 / math.sqrt(2 * math.pi))
-    return torch.erfc(x * -math.sqrt(0.5)) * 0.5 + x * density
+    return pointwise(x, gelu_formula, lambda x: gelu_with_slope(x)[1])
 
 
 def tanh_gelu(x: Tensor) -> Tensor:
