@@ -1,9 +1,9 @@
 """Activations of one number without parameters, right in both tails, each keeping one tensor for its backward pass.
 
 Those of torch that are right already (ELU, SELU, CELU, SiLU, Mish, hard swish, ReLU and its straight kin) are torch's
-own functions, which the family only names. As for the others: torch's sigmoid and tanh keep their output, which rounds to 1
-where the slope is still far from 0; its GELU subtracts its left tail to nothing; its softplus, cut off at 20, and hard
-sigmoid, with a float32 slope, are not exact in float64; squared ReLU and quick GELU it lacks.
+own functions, which the family only names. As for the others: torch's sigmoid and tanh keep their output, which rounds
+to 1 where the slope is still far from 0; its GELU subtracts its left tail to nothing; its softplus, cut off at 20, and
+hard sigmoid, with a float32 slope, are not exact in float64; squared ReLU and quick GELU it lacks.
 """
 
 import math
