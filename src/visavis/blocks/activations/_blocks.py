@@ -13,7 +13,7 @@ from torch import Tensor
 
 from visavis.errors import TensorError
 
-__all__: list[str] = []
+__all__ = ["by_blocks", "pointwise", "refuse_integers", "several_by_blocks", "several_wide", "wide"]
 
 Formula = Callable[..., Tensor]
 

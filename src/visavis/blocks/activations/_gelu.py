@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__: list[str] = []
+__all__ = ["gelu_formula", "gelu_with_slope"]
 
 
 def gelu_formula(x: Tensor) -> Tensor:
