@@ -7,10 +7,10 @@ to right; a block of adjacent entries has one value,
 - entropic: ``logsumexp(first) - logsumexp(second)``,
 
 and the solution is the finest division into blocks whose values fall from left to right. Two adjacent blocks whose
-values rise lie in one block of the solution, whatever happens around them; so all maximal runs of rising blocks can
-be merged in one go, and usual rows need a few such rounds. An adversary, a staircase whose every merge causes just the
-next, would need n. So once a round removes few blocks, the rest is merged one pair after the other in a linked list.
-Rounds that remove a share of the blocks cost O(n) together, and so does the list.
+values rise lie in one block of the solution, whatever happens around them; so all maximal runs of rising blocks are
+merged in one go. Where that goes slowly (scores from a bell curve make one block in the middle, which draws in its
+neighbours one after the other) a block draws in at once all that it would by itself. Nothing bounds the rounds that an
+adversary can ask for, so after `_ROUNDS` of them the rest is merged pair by pair in a linked list, O(n) in all.
 """
 
 import math
@@ -26,7 +26,8 @@ from visavis.blocks.surrogates._rows import aside
 
 __all__ = ["blocks", "pool", "pool_exp"]
 
-_WORTH_A_ROUND = 1 / 8  # share of the blocks that a round has to remove for another to follow
+_ROUNDS = 20
+_CASCADE = 0.4  # a round that removes more than this share of what the one before did will be followed by many
 
 
 def blocks(first: Tensor, second: Tensor, group: Tensor, *, entropic: bool) -> tuple[Tensor, Tensor]:
@@ -45,7 +46,7 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        sums = pad(x.double().cumsum(-1), (1, 0))  # in float64 their differences keep float32's precision
+        sums = pad(x.cumsum(-1, dtype=torch.float64), (1, 0))  # in float64 differences keep float32's precision
         return ((sums.gather(-1, end) - sums.gather(-1, start)) / (end - start)).to(x.dtype)
 
     @staticmethod
@@ -71,67 +72,88 @@ def pool_exp(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
 
 def _l2_bounds(first: Tensor, second: Tensor, group: Tensor) -> Tensor:
     difference = (first - second).double()
-    difference = difference - difference.mean(-1, keepdim=True)  # running sums over all rows stay small
-    heads = _heads(group)
-    return _bounds(torch.stack([difference, torch.ones_like(difference)]), heads, truediv, _add, add)
+    difference -= difference.mean(-1, keepdim=True)  # running sums over all rows stay small
+    sums = pad(difference.view(-1).cumsum(0), (1, 0))
+    bounds = torch.arange(len(sums), device=sums.device, dtype=torch.float64)
+    inner = _inner(group)
+    last = len(bounds)
+    for _ in range(_ROUNDS):
+        value = sums.diff() / bounds.diff()
+        rising = (value[1:] > value[:-1]).logical_and_(inner[1:])
+        removed = int(rising.count_nonzero())
+        if not removed:
+            break
+        if removed > _CASCADE * last:
+            rising = _far(value, rising, inner, sums, bounds)
+        kept = pad(~rising, (1, 1), value=True).nonzero().squeeze(1)
+        sums, bounds, inner = sums.index_select(0, kept), bounds.index_select(0, kept), inner.index_select(0, kept[:-1])
+        last = removed
+    else:
+        bounds = bounds[_settle(torch.stack([sums.diff(), bounds.diff()]), inner, truediv, add)]
+    return _spread(bounds.long(), group.shape)
+
+
+def _far(value: Tensor, rising: Tensor, inner: Tensor, sums: Tensor, bounds: Tensor) -> Tensor:
+    """The inner bounds that fall when at every rising pair each block draws in all it would of the other's side.
+
+    Between two rising pairs lies a chain of blocks whose values fall. Its last block would draw in those of the next
+    chain that lie above the mean from its own start to their end; the first block of the next, those of this chain
+    that lie below the mean from their start to its own end.
+    """
+    begins = pad(rising, (1, 0)).logical_or_(~inner)
+    firsts = begins.nonzero().squeeze(1)
+    chain = begins.cumsum(0) - 1
+    meets = inner.index_select(0, firsts)  # the chain before is of the same row
+    origin, goal = (firsts - 1).clamp_min(0), pad(firsts[1:] + 1, (0, 1))
+    # NaN where there is no chain to meet: no comparison with it holds.
+    sums_of_origin = sums[origin].where(meets, math.nan).index_select(0, chain)
+    sums_of_goal = sums[goal].where(pad(meets[1:], (0, 1)), math.nan).index_select(0, chain)
+    mean = (sums[1:] - sums_of_origin) / (bounds[1:] - bounds[origin].index_select(0, chain))
+    drawn = value > mean
+    mean = (sums_of_goal - sums[:-1]) / (bounds[goal].index_select(0, chain) - bounds[:-1])
+    return drawn[1:].logical_or_((value < mean)[:-1])
 
 
 def _entropic_bounds(first: Tensor, second: Tensor, group: Tensor) -> Tensor:
-    heads = _heads(group)
-    return _bounds(torch.stack([first, second]).double(), heads, sub, _logaddexp, _logaddexp_pair)
+    state = torch.stack([first, second]).double().view(2, -1)
+    inner = _inner(group)
+    bounds = torch.arange(len(inner) + 1, device=inner.device)
+    for _ in range(_ROUNDS):
+        value = state[0] - state[1]
+        rising = (value[1:] > value[:-1]).logical_and_(inner[1:])
+        if not rising.any():
+            break
+        kept = pad(~rising, (1, 1), value=True).nonzero().squeeze(1)
+        bounds = bounds[kept]
+        state, inner = _logaddexp(state, kept), inner[kept[:-1]]
+    else:
+        bounds = bounds[_settle(state, inner, sub, _logaddexp_pair)]
+    return _spread(bounds, group.shape)
 
 
-def _heads(group: Tensor) -> Tensor:
-    """Where a row begins, or a group of one."""
-    heads = torch.zeros(group.shape, dtype=torch.bool, device=group.device)
-    heads[..., 0] = True
+def _inner(group: Tensor) -> Tensor:
+    """False where a row begins, or a group of one."""
+    inner = torch.ones(group.shape, dtype=torch.bool, device=group.device)
+    inner[..., 0] = False
     if group[..., 0].isinf().any() or group[..., -1].isinf().any():
         infinite = group.isinf()
-        heads[..., 1:] |= (infinite[..., 1:] | infinite[..., :-1]) & (group[..., 1:] != group[..., :-1])
-    return heads
+        inner[..., 1:] &= ~(infinite[..., 1:] | infinite[..., :-1]) | (group[..., 1:] == group[..., :-1])
+    return inner.view(-1)
 
 
-def _bounds(
-    state: Tensor,
-    head: Tensor,
-    value_of: Callable[[Any, Any], Any],
-    merge: Callable[[Tensor, Tensor], Tensor],
-    merge_pair: Callable[[float, float], float],
-) -> Tensor:
-    """The two bounds of every entry's block, [..., 2, n]; `state` [2, ..., n] is what `value_of` takes."""
-    shape = head.shape
-    state, head = state.reshape(2, -1), head.reshape(-1)
-    starts = torch.arange(len(head), device=head.device)
-    while True:
-        value = value_of(*state)
-        keep = head.clone()
-        keep[1:] |= ~(value[1:] > value[:-1])
-        kept = keep.nonzero().squeeze(1)
-        removed = len(starts) - len(kept)
-        if not removed:
-            break
-        few = removed < _WORTH_A_ROUND * len(starts)
-        if few:
-            kept = _settle(state, value, head, keep, value_of, merge_pair)
-            starts = starts[kept]
-            break
-        state, starts, head = merge(state, kept), starts[kept], head[kept]
-    lengths = pad(starts, (0, 1), value=math.prod(shape)).diff()
-    start = (starts % shape[-1]).repeat_interleave(lengths)
-    return torch.stack([start.view(shape), (start + lengths.repeat_interleave(lengths)).view(shape)], -2)
-
-
-def _add(state: Tensor, kept: Tensor) -> Tensor:
-    """Sums of the segments that begin at `kept`."""
-    sums = pad(state.cumsum(1), (1, 0))
-    return sums[:, pad(kept, (0, 1), value=state.shape[1])].diff(dim=1)
+def _spread(bounds: Tensor, shape: torch.Size) -> Tensor:
+    """The bounds of every entry's block, [..., 2, n], from those of all blocks of all rows."""
+    lengths = bounds.diff()
+    block = torch.arange(len(lengths), device=bounds.device).repeat_interleave(lengths, output_size=shape.numel())
+    start = bounds[:-1] % shape[-1]
+    end = start + lengths
+    return torch.stack([bound.index_select(0, block).view(shape) for bound in (start, end)], -2)
 
 
 def _logaddexp(state: Tensor, kept: Tensor) -> Tensor:
-    """The logsumexp of the segments that begin at `kept`."""
-    lengths = pad(kept, (0, 1), value=state.shape[1]).diff()
-    segment = torch.arange(len(kept), device=kept.device).repeat_interleave(lengths).expand(2, -1)
-    top = state[:, kept].scatter_reduce(1, segment, state, "amax")
+    """The logsumexp of the segments between the bounds that are kept."""
+    segment = torch.arange(len(kept) - 1, device=kept.device).repeat_interleave(kept.diff()).expand(2, -1)
+    top = state[:, kept[:-1]].scatter_reduce(1, segment, state, "amax")
     sums = torch.zeros_like(top).scatter_add_(1, segment, (state - top.gather(1, segment)).exp())
     return sums.log() + top
 
@@ -142,35 +164,32 @@ def _logaddexp_pair(a: float, b: float) -> float:
 
 
 def _settle(
-    state: Tensor,
-    value: Tensor,
-    head: Tensor,
-    keep: Tensor,
-    value_of: Callable[[Any, Any], Any],
-    merge_pair: Callable[[float, float], float],
+    state: Tensor, inner: Tensor, value_of: Callable[[Any, Any], Any], merge: Callable[[float, float], float]
 ) -> Tensor:
-    """The blocks that begin a block of the solution; each violator draws in its neighbours until none violates."""
-    first, second, values, heads = *state.tolist(), value.tolist(), [*head.tolist(), True]
+    """The bounds that are left when every violator has drawn in its neighbours until none violates."""
+    value = value_of(*state)
+    violators = pad((value[1:] > value[:-1]) & inner[1:], (1, 0)).nonzero().squeeze(1).tolist()
+    first, second, values, inners = *state.tolist(), value.tolist(), [*inner.tolist(), False]
     count = len(values)
-    before, after, alive = list(range(-1, count)), list(range(1, count + 1)), [True] * count
+    before, after, alive = list(range(-1, count)), list(range(1, count + 1)), [True] * (count + 1)
 
     def absorb(left: int, right: int) -> None:
-        first[left], second[left] = merge_pair(first[left], first[right]), merge_pair(second[left], second[right])
+        first[left], second[left] = merge(first[left], first[right]), merge(second[left], second[right])
         values[left] = value_of(first[left], second[left])
         alive[right] = False
         after[left] = after[right]
         before[after[right]] = left
 
-    for violator in (~keep).nonzero().squeeze(1).tolist():
+    for violator in violators:
         block = before[violator]
         if not alive[violator] or values[violator] <= values[block]:
             continue
         absorb(block, violator)
         while True:
             left, right = before[block], after[block]
-            if not heads[right] and values[right] > values[block]:
+            if inners[right] and values[right] > values[block]:
                 absorb(block, right)
-            elif not heads[block] and values[block] > values[left]:
+            elif inners[block] and values[block] > values[left]:
                 absorb(left, block)
                 block = left
             else:
