@@ -1,4 +1,4 @@
-"""Minima of functions that can only be observed with noise: SPSA, which finds its own gains.
+"""Minima of functions that can only be observed with noise: Kiefer-Wolfowitz and SPSA, which find their own gains.
 
 Shapes: ``*S`` any shape of the unknown, d its number of entries, K iterations.
 """
@@ -14,12 +14,14 @@ from visavis.blocks.approximation.means import update_mean
 from visavis.blocks.approximation.projections import Within, projection
 from visavis.errors import InputError
 
-__all__ = ["Optimum", "spsa"]
+__all__ = ["Optimum", "kiefer_wolfowitz", "spsa"]
 
 _REPEATS = 8  # looks at the start, for the noise
 _DIRECTIONS = 4  # a curvature is the mean over as many
+_FALL, _NARROW = 2 / 3, 0.101  # exponents of the gain and of the distance
 _CLEAR = 16.0  # deviations of the noise that make a curvature clear
 _DOUBLINGS = 12
+_LEAST_LOOKS = 60  # an entry, for Kiefer-Wolfowitz: what its distance may cost, and as much to move by
 
 
 class Optimum(NamedTuple):
@@ -28,7 +30,7 @@ class Optimum(NamedTuple):
     value: Tensor  # float64 [*S]
     points: Tensor  # float64 [K, *S]
     evaluations: int
-    radius: float  # the distance at which the function was looked at, in each entry
+    radius: Tensor  # float64, broadcasts with `value`: how far on both sides the function was looked at
 
 
 def spsa(
@@ -72,55 +74,135 @@ def spsa(
     """
     if evaluations < 300:
         raise InputError(f"evaluations: expected at least 300, got {evaluations}")
-    if not 0.0 < radius < math.inf:
-        raise InputError(f"radius: expected a positive distance, got {radius}")
-    project = projection(within)
-    x = project(x0.detach().double())
-    used = 0
-
-    def look(point: Tensor) -> float:
-        nonlocal used
-        used += 1
-        seen = float(f(point))
-        if not math.isfinite(seen):
-            raise InputError(f"f: expected a finite scalar, got {seen}")
-        return seen
+    looks = _Looks(f, x0, radius=radius, within=within)
+    x = looks.start
 
     def signs() -> Tensor:
         return torch.randint(2, x.shape, generator=generator, device=x.device).double() * 2 - 1
 
-    first = [look(x) for _ in range(_REPEATS)]
-    level = sum(first) / _REPEATS
-    noise = math.sqrt(sum((y - level) ** 2 for y in first) / (_REPEATS - 1))
-    bar = _CLEAR * noise * math.sqrt(2 / _DIRECTIONS + 4 / _REPEATS)  # a mean of second differences, level in common
-
     def second(c: float) -> float:
-        found = 0.0
-        for _ in range(_DIRECTIONS):
-            move = c * signs()
-            found += (look(x + move) + look(x - move) - 2 * level) / _DIRECTIONS
-        return abs(found)
+        return sum(looks.second(x, c * signs()) for _ in range(_DIRECTIONS)) / _DIRECTIONS
 
-    c, bend = radius, second(radius)
-    clear = bend > bar
-    for _ in range(_DOUBLINGS if noise > 0 else 0):
-        other = c / 2 if clear else c * 2
-        bent = second(other)
-        if clear and bent <= bar:
-            break
-        c, bend = other, bent
-        if not clear and bent > bar:
-            break
-    gain = c**2 / max(bend, 1e-300)
+    c, gain = looks.distance(second, looks.noise * math.sqrt(2 / _DIRECTIONS + 4 / _REPEATS))
 
-    iterations = (evaluations - used) // 2
+    iterations = (evaluations - looks.used) // 2
     early = iterations / 10
     points, mean = [], x
     for k in range(1, iterations + 1):
         direction = signs()
-        distance = c * (1 + k / early) ** -0.101
-        slope = (look(x + distance * direction) - look(x - distance * direction)) / (2 * distance)
-        x = project(x - gain * (1 + k / early) ** (-2 / 3) * slope * direction)
+        distance = c * (1 + k / early) ** -_NARROW
+        slope = looks.slope(x, distance * direction) / distance
+        x = looks.project(x - gain * (1 + k / early) ** -_FALL * slope * direction)
         points.append(x)
         mean = update_mean(mean, x, 1 / max(1, k - iterations // 4))
-    return Optimum(mean, torch.stack(points), used, c)
+    return Optimum(mean, torch.stack(points), looks.used, torch.tensor(c, dtype=torch.float64))
+
+
+def kiefer_wolfowitz(
+    f: Callable[[Tensor], Tensor],
+    x0: Tensor,
+    *,
+    evaluations: int = 2000,
+    radius: float = 1.0,
+    within: Within | None = None,
+) -> Optimum:
+    """Finite differences, one entry after the other: two looks at f on both sides along an entry, then a move of it.
+
+    ``x_i <- x_i - a_k (f(x + c_k e_i) - f(x - c_k e_i)) / 2 c_k``. Kiefer and Wolfowitz had one unknown and Blum moved
+    all of d at once, after 2 d looks; one after the other each gain may be one over the curvature of its own entry,
+    ``1 / h_i``, safe for every convex f (it is a Gauss-Seidel sweep), and units may differ from entry to entry.
+    c_i and h_i are found at the start as in `spsa`, for each entry, and so do gains, distances and the average fall.
+
+    `spsa` needs two looks for a move of all entries at once. On a parabola that is round both need as many for the same
+    result; entries of very different curvature are this one's, and long vectors of which few entries matter are too.
+
+    Args:
+        f: from float64 [*S] to a scalar with noise of mean zero.
+        x0: float [*S], where to start.
+        evaluations: calls of f in all; at least 60 an entry.
+        radius: a distance over which f changes; off by a factor of 1000 it costs some looks.
+        within: (low, high), or a projection, for the iterates; f is looked at up to c outside.
+
+    Raises:
+        InputError: `evaluations` or `radius` out of range, or f returns something that is not a finite scalar.
+
+    Source: Kiefer and Wolfowitz, Annals of Mathematical Statistics 23(3), 1952; Blum, 25(4), 1954, for vectors.
+
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> noisy = lambda x: (x - 3).square().sum() + torch.randn((), generator=draw)
+    >>> bool((kiefer_wolfowitz(noisy, torch.zeros(2)).value - 3).abs().max() < 0.2)
+    True
+    """
+    least = _LEAST_LOOKS * x0.numel()
+    if evaluations < least:
+        raise InputError(f"evaluations: expected at least {least}, {_LEAST_LOOKS} an entry, got {evaluations}")
+    looks = _Looks(f, x0, radius=radius, within=within)
+    x = looks.start
+    units = torch.eye(x.numel(), dtype=x.dtype, device=x.device).view(-1, *x.shape)
+    noise = looks.noise * math.sqrt(2 + 4 / _REPEATS)
+    start = x
+    found = []
+    for unit in units:
+
+        def second(c: float, unit: Tensor = unit) -> float:
+            return looks.second(start, c * unit)
+
+        found.append(looks.distance(second, noise))
+
+    sweeps = (evaluations - looks.used) // (2 * len(units))
+    early = sweeps / 10
+    points, mean = [], x
+    for k in range(1, sweeps + 1):
+        for unit, (c, gain) in zip(units, found, strict=True):
+            distance = c * (1 + k / early) ** -_NARROW
+            slope = looks.slope(x, distance * unit) / distance
+            x = looks.project(x - gain * (1 + k / early) ** -_FALL * slope * unit)
+        points.append(x)
+        mean = update_mean(mean, x, 1 / max(1, k - sweeps // 4))
+    distances = torch.tensor([c for c, _ in found], dtype=torch.float64, device=x.device).view(x.shape)
+    return Optimum(mean, torch.stack(points), looks.used, distances)
+
+
+class _Looks:
+    """A function, its noise where the search starts, and how far from there its curvature is clear."""
+
+    def __init__(self, f: Callable[[Tensor], Tensor], x0: Tensor, *, radius: float, within: Within | None) -> None:
+        if not 0.0 < radius < math.inf:
+            raise InputError(f"radius: expected a positive distance, got {radius}")
+        self.f = f
+        self.radius = radius
+        self.project = projection(within)
+        self.start = self.project(x0.detach().double())
+        self.used = 0
+        first = [self.look(self.start) for _ in range(_REPEATS)]
+        self.level = sum(first) / _REPEATS
+        self.noise = math.sqrt(sum((y - self.level) ** 2 for y in first) / (_REPEATS - 1))
+
+    def look(self, point: Tensor) -> float:
+        self.used += 1
+        seen = float(self.f(point))
+        if not math.isfinite(seen):
+            raise InputError(f"f: expected a finite scalar, got {seen}")
+        return seen
+
+    def slope(self, x: Tensor, move: Tensor) -> float:
+        """Half the central difference along `move`."""
+        return (self.look(x + move) - self.look(x - move)) / 2
+
+    def second(self, x: Tensor, move: Tensor) -> float:
+        """The second difference along `move`, with the level in common."""
+        return self.look(x + move) + self.look(x - move) - 2 * self.level
+
+    def distance(self, second: Callable[[float], float], noise: float) -> tuple[float, float]:
+        """The smallest ``radius * 2^j`` at which the second difference is clear, and ``c^2`` over that difference."""
+        c, bend = self.radius, abs(second(self.radius))
+        clear = bend > _CLEAR * noise
+        for _ in range(_DOUBLINGS if noise > 0 else 0):
+            other = c / 2 if clear else c * 2
+            bent = abs(second(other))
+            if clear and bent <= _CLEAR * noise:
+                break
+            c, bend = other, bent
+            if not clear and bent > _CLEAR * noise:
+                break
+        return c, c**2 / max(bend, 1e-300)
