@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visavis.blocks.approximation.means import update_mean
 from visavis.errors import InputError
 
 __all__ = ["Averaged"]
@@ -57,7 +56,7 @@ class Averaged:
         self.count += 1
         rate = (self.forget + 1) / (self.count + self.forget)
         for mean, parameter in zip(self._means, self._parameters, strict=True):
-            mean.copy_(update_mean(mean, parameter, rate))
+            mean.lerp_(parameter, rate)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
