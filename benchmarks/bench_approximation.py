@@ -1,6 +1,6 @@
 """Streaming statistics, Robbins-Monro and SPSA against theory and peers.
 
-    python benchmarks/bench_approximation.py
+    python benchmarks/bench_approximation.py [errors] [speed]
 
 One thread. One torch pass is `torch.var_mean` over the same chunks; the quickest idiom, a mean and a dot product
 of the centred chunk, stands beside it. torch.quantile and torch.median hold the whole stream at once. River, scalar and
@@ -8,6 +8,7 @@ in Python, gets 10^5 values. Errors are over 30 to 4000 runs.
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -162,8 +163,8 @@ def searches() -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def averages() -> dict[str, Any]:
-    """Squared distance to the optimum of noisy descent after 1000 steps, and the cost of an update of 100 matrices."""
+def averages() -> dict[str, list[float]]:
+    """Quartiles of the squared distance to the optimum of noisy descent after 1000 steps in 50 dimensions."""
     names = ("last iterate", "Averaged", "Averaged, forget=0", "torch ASGD, defaults", "torch swa_utils")
     errors: dict[str, list[float]] = {name: [] for name in names}
     for seed in range(30):
@@ -186,6 +187,11 @@ def averages() -> dict[str, Any]:
         errors["last iterate"].append(float(model.weight.detach().square().sum()))
         errors["torch ASGD, defaults"].append(float(asgd.state[model.weight]["ax"].square().sum()))
         errors["torch swa_utils"].append(float(swa.module.weight.detach().square().sum()))
+    return {name: [float(np.percentile(e, p)) for p in (25, 50, 75)] for name, e in errors.items()}
+
+
+def updates() -> dict[str, Callable[[], object]]:
+    """By name, one update of the average of 100 matrices of 256 x 256."""
     network = torch.nn.ParameterList([torch.nn.Parameter(torch.randn(256, 256)) for _ in range(100)])
     averaged = Averaged(torch.optim.SGD(network.parameters(), lr=0.1))
     mean = torch.optim.swa_utils.AveragedModel(network)
@@ -195,24 +201,26 @@ def averages() -> dict[str, Any]:
         with torch.no_grad():
             torch._foreach_lerp_(copies, list(network), 0.01)
 
-    cost = {
+    return {
         "_foreach_lerp_": idiom,
         "Averaged": averaged.update,
         "torch swa_utils": lambda: mean.update_parameters(network),
     }
-    return {
-        "squared distance": {name: [float(np.percentile(e, p)) for p in (25, 50, 75)] for name, e in errors.items()},
-        "cost": compare(cost, rounds=31),
-    }
 
 
 def main() -> None:
-    """Measure, and write the result."""
+    """Measure what is asked for, and write the results."""
     torch.set_num_threads(1)
-    report: dict[str, Any] = {f"stream, chunks of {chunk}": compare(streams(chunk), rounds=7) for chunk in CHUNKS}
-    report |= {"ranks": ranks(), "medians": medians(), "minima": searches(), "averages": averages()}
     settings = {"rows": ROWS, "runs": RUNS, "looks": LOOKS, "threads": 1}
-    write_result("approximation", {"settings": settings, **report}, packages=("torch", "river", "noisyopt"))
+    packages = ("torch", "river", "noisyopt")
+    parts = sys.argv[1:] or ["errors", "speed"]
+    if "errors" in parts:
+        report = {"ranks": ranks(), "medians": medians(), "minima": searches(), "averages": averages()}
+        write_result("approximation_errors", {"settings": settings, **report}, packages=packages)
+    if "speed" in parts:
+        times: dict[str, Any] = {f"stream, chunks of {chunk}": compare(streams(chunk), rounds=7) for chunk in CHUNKS}
+        times["average"] = compare(updates(), rounds=31)
+        write_result("approximation_speed", {"settings": settings, **times}, packages=packages)
 
 
 if __name__ == "__main__":
