@@ -17,6 +17,7 @@ from visavis.blocks.surrogates.classification import (
 )
 from visavis.blocks.surrogates.elementary import step
 from visavis.blocks.surrogates.overlap import dice, exact_dice, exact_jaccard, jaccard
+from visavis.blocks.surrogates.perturbation import perturb
 from visavis.blocks.surrogates.ranking import (
     average_precision,
     exact_average_precision,
@@ -59,6 +60,7 @@ __all__ = [
     "jaccard",
     "matthews",
     "ndcg",
+    "perturb",
     "precision",
     "rank",
     "recall",
