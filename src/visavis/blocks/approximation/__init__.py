@@ -10,6 +10,7 @@ from visavis.blocks.approximation.quantiles import RunningQuantile
 from visavis.blocks.approximation.roots import Root, RootSearch, Trace, robbins_monro
 from visavis.blocks.approximation.running import Running
 from visavis.blocks.approximation.steps import Conditions, Constant, Geometric, Power, Steps, conditions
+from visavis.blocks.approximation.tails import Tail, Threshold
 
 __all__ = [
     "Averaged",
@@ -26,6 +27,8 @@ __all__ = [
     "Running",
     "RunningQuantile",
     "Steps",
+    "Tail",
+    "Threshold",
     "Trace",
     "Within",
     "conditions",
