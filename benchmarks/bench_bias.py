@@ -1,0 +1,228 @@
+"""Redundant biases and folded norms of torchvision's networks and of the smallest of every source file of timm.
+
+    nice -n 15 python benchmarks/bench_bias.py            # goes on where it was stopped
+    python benchmarks/bench_bias.py resnet18 densenet     # only names with these in them
+
+Weights are random; BatchNorms get random statistics, scales (every third negative) and shifts, as fresh ones would be
+folded even by doing nothing. `fold` runs at the network's own size, `redundant`, whose proof is in float64, on smaller
+images where the network takes them. Beside it: how many BatchNorms torch.fx's fuse leaves, and whether it keeps the
+outputs. Every network runs in a process of its own, with a limit on time and memory; what was not checked says why.
+"""
+
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import write_result
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn.modules.batchnorm import _BatchNorm
+from zoo import timm, torchvision
+
+from visavis.blocks import bias
+from visavis.errors import InputError
+
+PROGRESS = Path(tempfile.gettempdir()) / "bench_bias.jsonl"
+LARGEST = 120e6  # parameters
+SECONDS, BYTES = 150, 7 * 2**30
+SIDES = (64, 96)  # tried before the network's own size
+
+
+def networks() -> dict[str, tuple[partial[nn.Module], int, float]]:
+    """By name, what makes it, the side of its images and its parameters; small ones first."""
+    found: list[tuple[float, str, partial[nn.Module], int]] = []
+    for module, options in ((torchvision.models, {}), (torchvision.models.segmentation, {"weights_backbone": None})):
+        for name in torchvision.models.list_models(module=module):
+            size = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
+            side = 299 if name == "inception_v3" else 224
+            make = partial(torchvision.models.get_model, name, weights=None, **options)
+            found.append((size, f"torchvision/{name}", make, side))
+    for module in timm.list_modules():
+        sized = []
+        for name in timm.list_models(module=module)[:8]:
+            with torch.device("meta"):
+                try:
+                    model = timm.create_model(name)
+                except Exception:  # some look at numbers when they are made
+                    continue
+            channels, _, side = model.default_cfg["input_size"]
+            if channels == 3:
+                size = sum(parameter.numel() for parameter in model.parameters())
+                sized.append((size, f"timm/{name}", partial(timm.create_model, name), side))
+        found += sorted(sized, key=lambda each: each[0])[:1]
+    return {name: (make, side, size) for size, name, make, side in sorted(found, key=lambda each: each[0])}
+
+
+def prepare(make: partial[nn.Module]) -> nn.Module:
+    """The network with norms that do something."""
+    torch.manual_seed(0)
+    model = make()
+    with torch.no_grad():
+        for norm in model.modules():
+            if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
+                norm.running_mean.normal_(0, 0.1)
+                norm.running_var.uniform_(0.5, 1.5)
+                if norm.affine:
+                    norm.weight.uniform_(0.5, 1.5)
+                    norm.weight[::3] *= -1
+                    norm.bias.normal_(0, 0.1)
+    return model.eval()
+
+
+def fx_fuse(model: nn.Module, norms: int, example: torch.Tensor) -> dict[str, Any]:
+    """What torch's own fusion leaves."""
+    try:
+        fused = fuse(model)
+        with torch.no_grad():
+            expected, got = model(example), fused(example)
+        left = sum(isinstance(module, _BatchNorm) for module in fused.modules())
+        both = [next(iter(each.values())) if isinstance(each, dict) else each for each in (expected, got)]
+        return {
+            "folded": norms - left,
+            "left": left,
+            "error": float((both[0] - both[1]).abs().max() / both[0].abs().max()),
+        }
+    except Exception as error:
+        return {"exception": f"{type(error).__name__}: {str(error)[:100]}"}
+
+
+def row(make: partial[nn.Module], side: int) -> dict[str, Any]:
+    """All that is said about one network."""
+    model = prepare(make)
+    result: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+    norms = sum(isinstance(module, _BatchNorm) for module in model.modules())
+    example = torch.randn(1, 3, side, side)
+    start = time.process_time()
+    try:
+        _, report = bias.fold(model, example, leave_reused=True)
+        result["fold"] = {
+            "norms": norms,
+            "how": Counter(each.how for each in report.folded),
+            "left": report.left,
+            "error": report.error,
+        }
+    except InputError as error:
+        result["fold"] = {"norms": norms, "exception": str(error)[:300]}
+    result["fold"]["seconds"] = round(time.process_time() - start, 2)
+    result["fx"] = fx_fuse(model, norms, example) if norms else {"folded": 0, "left": 0, "error": 0.0}
+    start = time.process_time()
+    for images in (*SIDES, side):
+        try:
+            report = bias.redundant(model, torch.randn(2, 3, images, images))
+        except InputError as error:
+            result["redundant"] = {"side": images, "exception": str(error)[:300]}
+            continue
+        result["redundant"] = {
+            "side": images,
+            "checked": report.checked,
+            "found": Counter(f"{each.when}, mean" if each.part == "mean" else each.when for each in report.biases),
+            "parameters": report.parameters,
+            "change": report.change,
+            "unproved": [each.name for each in report.unproved],
+            "dtype": str(report.dtype),
+        }
+        break
+    result["redundant"]["seconds"] = round(time.process_time() - start, 2)
+    return result
+
+
+def work(make: partial[nn.Module], side: int, pipe: Connection) -> None:
+    """In a process of its own."""
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    try:
+        pipe.send(row(make, side))
+    except Exception as error:  # goes into the result as what it is
+        pipe.send({"exception": f"{type(error).__name__}: {str(error)[:200]}"})
+
+
+def limited(make: partial[nn.Module], side: int, parameters: float) -> dict[str, Any]:
+    """`row`, or why there is none."""
+    if parameters > LARGEST:
+        return {"exception": f"not run: more than {LARGEST / 1e6:.0f} M parameters"}
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=work, args=(make, side, sender))
+    process.start()
+    sender.close()
+    found: dict[str, Any] = {"exception": f"not finished in {SECONDS} s"}
+    if receiver.poll(SECONDS):
+        try:
+            found = receiver.recv()
+        except EOFError:
+            found = {"exception": "its process ended: out of memory?"}
+    process.kill()
+    process.join()
+    return found
+
+
+def summarise(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Over all networks."""
+    folds = {name: found["fold"] for name, found in rows.items() if "how" in found.get("fold", {})}
+    biases = {name: found["redundant"] for name, found in rows.items() if "found" in found.get("redundant", {})}
+    both = [name for name in folds if "folded" in rows[name]["fx"] and folds[name]["norms"]]
+    reasons: Counter[str] = Counter()
+    for fold in folds.values():
+        reasons.update(reason.split("; ")[0].split(" in ")[0] for reason in fold["left"].values())
+    return {
+        "networks": len(rows),
+        "folded networks": len(folds),
+        "norms": sum(fold["norms"] for fold in folds.values()),
+        "folded": sum((Counter(fold["how"]) for fold in folds.values()), Counter()),
+        "left": sum(len(fold["left"]) for fold in folds.values()),
+        "left because": dict(reasons.most_common()),
+        "largest error": max((fold["error"] for fold in folds.values()), default=0.0),
+        "networks fx also runs": len(both),
+        "ours there": sum(sum(folds[name]["how"].values()) for name in both),
+        "fx there": sum(rows[name]["fx"]["folded"] for name in both),
+        "fx wrong": [name for name in both if not rows[name]["fx"]["error"] <= 1e-5],
+        "networks with biases checked": len(biases),
+        "biases": sum(found["checked"] for found in biases.values()),
+        "redundant": sum((Counter(found["found"]) for found in biases.values()), Counter()),
+        "redundant parameters": sum(found["parameters"] for found in biases.values()),
+        "largest change": max((found["change"] for found in biases.values()), default=0.0),
+        "unproved": {name: found["unproved"] for name, found in biases.items() if found["unproved"]},
+        "not in float64": [name for name, found in biases.items() if found["dtype"] != "torch.float64"],
+        "not folded": {
+            name: found.get("exception") or found["fold"]["exception"]
+            for name, found in rows.items()
+            if name not in folds
+        },
+        "biases not checked": {
+            name: found.get("exception") or found["redundant"]["exception"]
+            for name, found in rows.items()
+            if name not in biases
+        },
+    }
+
+
+def main() -> None:
+    """Measure what is missing, and write the result."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows = {}
+    if PROGRESS.exists():
+        rows = dict(json.loads(line) for line in PROGRESS.read_text().splitlines())
+    only = sys.argv[1:]
+    for name, (make, side, parameters) in networks().items():
+        if name in rows or (only and not any(part in name for part in only)):
+            continue
+        rows[name] = limited(make, side, parameters)
+        print(name, rows[name], flush=True)
+        with PROGRESS.open("a") as progress:
+            progress.write(json.dumps([name, rows[name]]) + "\n")
+    settings = {"largest_parameters": LARGEST, "seconds": SECONDS, "bytes": BYTES, "threads": 1}
+    payload = {"settings": settings, "summary": summarise(rows), "rows": rows}
+    write_result("bias", payload, packages=("torch", "torchvision", "timm"))
+
+
+if __name__ == "__main__":
+    main()
