@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from visavis import __version__
-from visavis.app.cli import doctor, face
+from visavis.app.cli import doctor, face, inspection
 
 __all__ = ["app"]
 
@@ -27,6 +27,7 @@ With --json the answer is one JSON document on standard output; for exit code 3 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EPILOG)
 app.add_typer(face.app, name="face")
 app.command()(doctor.doctor)
+app.command()(inspection.inspect)
 
 
 def _show_version(wanted: bool) -> None:
