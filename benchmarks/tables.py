@@ -517,12 +517,86 @@ def estimators_speed() -> str:
     return table(["draw", "x softmax", "aim", "memory, x logits"], rows) + note
 
 
+def approximation_medians() -> str:
+    """Median of n values one by one: variance over the optimum, and what the intervals cover."""
+    record = result("approximation_errors")
+    rows = []
+    for name, row in record["medians"].items():
+        law, method = name.split(", ")
+        ratio = f"{row['n Var over the optimum']:.3f} ± {row['standard error']:.3f}"
+        covered = row.get("coverage of 95 %")
+        rows.append([law, method, ratio, "" if covered is None else f"{100 * covered:.1f}"])
+    settings = record["settings"]
+    note = (
+        f"\n{settings['looks']} values, {settings['runs']} runs, standard error after ±; RootSearch sees comparisons "
+        f"only and starts 2 away. {source(record)}.\n"
+    )
+    return table(["law", "method", "n Var / optimum", "95 % interval covers, %"], rows) + note
+
+
+def approximation_minima() -> str:
+    """Minima of noisy functions, ours beside noisyopt."""
+    record = result("approximation_errors")
+    rows = [
+        [problem, method, f"{quartiles[1]:.3g} ({quartiles[0]:.3g} to {quartiles[2]:.3g})"]
+        for problem, methods in record["minima"].items()
+        for method, quartiles in methods.items()
+    ]
+    note = (
+        f"\n20 unknowns, noise 1, start at distance 20 (squared); 30 runs, quartiles in brackets. {source(record)}.\n"
+    )
+    return table(["function", "method", "squared distance left"], rows) + note
+
+
+def approximation_averages() -> str:
+    """What averages of an optimizer's iterates leave, and what an update costs."""
+    errors, times = result("approximation_errors"), result("approximation_speed")
+    cost = {name: row["cpu_ms_p50"] for name, row in times["average"].items()}
+    rows = []
+    for name, quartiles in errors["averages"].items():
+        milliseconds = f"{cost[name]:.2f}" if name in cost else ""
+        rows.append([name, f"{quartiles[1]:.3g} ({quartiles[0]:.3g} to {quartiles[2]:.3g})", milliseconds])
+    rows.append(["torch._foreach_lerp_, the bare update", "", f"{cost['_foreach_lerp_']:.2f}"])
+    note = (
+        f"\n1000 steps of SGD at rate .1 on a parabola in 50 dimensions with gradient noise 1, 30 runs; an update of 100 "
+        f"matrices of 256 x 256, one thread, CPU time. {source(times)}.\n"
+    )
+    return table(["average", "squared distance left", "CPU ms an update"], rows) + note
+
+
+def approximation_streams() -> str:
+    """Statistics of a stream of 10M floats as multiples of one torch pass, and the ranks' errors."""
+    times, errors = result("approximation_speed"), result("approximation_errors")
+    columns = [name for name in times if name.startswith("stream")]
+    rows = [
+        [name, *(f"{times[c][name]['cpu_ms_p50'] / times[c]['torch.var_mean']['cpu_ms_p50']:.2f}" for c in columns)]
+        for name in times[columns[0]]
+    ]
+    ranks = errors["ranks"]
+    orders = ("random", "sorted", "reversed")
+    lines = [
+        ["Running, worst of nine shares", *(f"{100 * ranks[order]:.2f}" for order in orders)],
+        ["river P2, median of 10^5", *(f"{100 * ranks[f'river, {order}, median']:.2f}" for order in orders)],
+    ]
+    note = (
+        f"\nMultiples of torch.var_mean over the same chunks, {times['settings']['rows']} float32, one thread, CPU time, "
+        f"medians of 7. {source(times)}.\n\n"
+    )
+    heads = [column.removeprefix("stream, ") for column in columns]
+    tail = f"\nError in rank, % of the rows. {source(errors)}.\n"
+    return table(["pass", *heads], rows) + note + table(["quantiles of a stream", *orders], lines) + tail
+
+
 TABLES = {
     "activations_facts": activations_facts,
     "activations_tails": activations_tails,
     "activations_times": activations_times,
     "accuracy": accuracy,
     "adapting": adapting,
+    "approximation_averages": approximation_averages,
+    "approximation_medians": approximation_medians,
+    "approximation_minima": approximation_minima,
+    "approximation_streams": approximation_streams,
     "attention": attention,
     "attention_accuracy": attention_accuracy,
     "classes": classes,
