@@ -558,8 +558,8 @@ def approximation_averages() -> str:
         rows.append([name, f"{quartiles[1]:.3g} ({quartiles[0]:.3g} to {quartiles[2]:.3g})", milliseconds])
     rows.append(["torch._foreach_lerp_, the bare update", "", f"{cost['_foreach_lerp_']:.2f}"])
     note = (
-        f"\n1000 steps of SGD at rate .1 on a parabola in 50 dimensions with gradient noise 1, 30 runs; an update of 100 "
-        f"matrices of 256 x 256, one thread, CPU time. {source(times)}.\n"
+        f"\n1000 steps of SGD at rate .1 on a parabola in 50 dimensions with gradient noise 1, 30 runs; an update of "
+        f"100 matrices of 256 x 256, one thread, CPU time. {source(times)}.\n"
     )
     return table(["average", "squared distance left", "CPU ms an update"], rows) + note
 
@@ -579,8 +579,8 @@ def approximation_streams() -> str:
         ["river P2, median of 10^5", *(f"{100 * ranks[f'river, {order}, median']:.2f}" for order in orders)],
     ]
     note = (
-        f"\nMultiples of torch.var_mean over the same chunks, {times['settings']['rows']} float32, one thread, CPU time, "
-        f"medians of 7. {source(times)}.\n\n"
+        f"\nMultiples of torch.var_mean over the same chunks, {times['settings']['rows']} float32, one thread, "
+        f"CPU time, medians of 7. {source(times)}.\n\n"
     )
     heads = [column.removeprefix("stream, ") for column in columns]
     tail = f"\nError in rank, % of the rows. {source(errors)}.\n"
