@@ -30,18 +30,23 @@ from visavis.blocks.surrogates.ranking import (
     roc_auc,
     spearman,
 )
+from visavis.blocks.surrogates.sequences import bleu, edit_distance, exact_bleu, exact_edit_distance
 from visavis.blocks.surrogates.sorting import exact_rank, rank, sort
 from visavis.blocks.surrogates.verification import exact_tar_at_far, tar_at_far
 
 __all__ = [
     "accuracy",
     "average_precision",
+    "bleu",
     "cohen_kappa",
     "dice",
+    "edit_distance",
     "exact_accuracy",
     "exact_average_precision",
+    "exact_bleu",
     "exact_cohen_kappa",
     "exact_dice",
+    "exact_edit_distance",
     "exact_f1",
     "exact_f_beta",
     "exact_jaccard",
