@@ -1,0 +1,23 @@
+"""What the layers refuse alike."""
+
+from typing import Any
+
+from torch import Tensor
+
+from visavis.errors import InputError, TensorError, expect
+
+__all__ = ["positive", "refuse_empty"]
+
+
+def positive(name: str, value: Any, least: int = 1) -> int:
+    """`value`, if it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name}: expected a whole number of at least {least}, got {value}")
+    return int(value)
+
+
+def refuse_empty(name: str, images: Tensor) -> None:
+    """Refuse what is not float [N, C, H, W] with pixels and channels; N may be 0."""
+    expect(name, images, "float", None, None, None, None)
+    if 0 in images.shape[1:]:
+        raise TensorError(f"{name}: expected channels and pixels, got {list(images.shape)}; was it cropped to nothing?")
