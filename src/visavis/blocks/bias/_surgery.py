@@ -46,14 +46,19 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """A module that multiplies and shifts channels: y = scale x + shift, of dimension `dim` of `node`'s output."""
+    """A module that multiplies and shifts channels: y = scale x + shift, of dimension `dim`."""
 
     call: Call
-    node: Node
+    nodes: tuple[Node, ...]
     given: Value
     scale: Tensor  # float64 [C]
     shift: Tensor
     dim: int
+
+    @property
+    def made(self) -> Value:
+        """What it makes."""
+        return self.nodes[-1].outputs[0]
 
 
 class Surgery:
@@ -89,7 +94,7 @@ class Surgery:
                     return None
                 scale = (var.double() + node.args[7]).rsqrt() * (1.0 if weight is None else weight.double())
                 shift = (0.0 if bias is None else bias.double()) - scale * mean.double()
-                return Affine(call, node, node.args[0], scale, shift, 1)
+                return Affine(call, (node,), node.args[0], scale, shift, 1)
         return None
 
     def _scale(self, call: Call, nodes: list[Node]) -> Affine | None:
@@ -117,7 +122,9 @@ class Surgery:
         if value.shape != shape or len(wide) != 1:
             return None
         dim = len(shape) + wide[0]
-        return Affine(call, nodes[-1], call.inputs[0], scale.expand(both).flatten(), shift.expand(both).flatten(), dim)
+        return Affine(
+            call, tuple(nodes), call.inputs[0], scale.expand(both).flatten(), shift.expand(both).flatten(), dim
+        )
 
     def back(self, affine: Affine) -> Fold:
         """Into the layers that make what it reads.
@@ -128,7 +135,7 @@ class Surgery:
         self._once(affine)
         layers: list[Layer] = []
         path: list[Node] = []
-        self._climb(affine.given, affine.node, layers, path)
+        self._climb(affine.given, affine.nodes[0], layers, path)
         generator = torch.Generator().manual_seed(0)
         numbers = [_labels(layer.node.outputs[0].shape[layer.dim], generator) for layer in layers]
         planes = {
@@ -156,7 +163,7 @@ class Surgery:
             LeftError: why not.
         """
         self._once(affine)
-        layers = self._ahead(affine, affine.node.outputs[0], affine.scale, affine.shift)
+        layers = self._ahead(affine, affine.made, affine.scale, affine.shift)
         self._remove(affine, None)
         return Fold(affine.call.name, "ahead", layers)
 
@@ -167,7 +174,7 @@ class Surgery:
             LeftError: why not.
         """
         self._once(affine)
-        made, dims = affine.node.outputs[0], len(affine.given.shape)
+        made, dims = affine.made, len(affine.given.shape)
         nodes = self._readers.get(made, [])
         if len(nodes) != 1 or nodes[0].name not in _RELU | _CLIP or made in self._graph.outputs or affine.dim != 1:
             raise LeftError("not a ReLU alone reads it")
@@ -246,8 +253,9 @@ class Surgery:
             if any(other is not value and (other in self._readers) for other in node.outputs):
                 raise LeftError("other layers read what it reads")
             path.append(node)
-            for each in node.inputs[:1] if node in self._gone else node.inputs:
-                self._climb(each, node, layers, path)
+            for each in node.inputs:
+                if each in self._depends or node not in self._gone:
+                    self._climb(each, node, layers, path)
         else:
             raise LeftError(f"{_operation(node)} makes what it reads")
 
@@ -299,7 +307,7 @@ class Surgery:
             self._replace(relu, nn.Identity())
         self._replace(name, parts[0] if len(parts) == 1 else nn.Sequential(*parts) if parts else nn.Identity())
         if instead is None:
-            self._gone.add(affine.node)
+            self._gone.update(affine.nodes)
 
     def _replace(self, name: str, module: nn.Module) -> None:
         self._network.set_submodule(name, module.eval())
