@@ -600,8 +600,8 @@ def metrics() -> str:
             rows.append([measure, name, f"{row['mean']:.3f} ± {row['std']:.3f}", gain])
     settings = record["settings"]
     note = (
-        f"\nLinear models on scikit-learn's digits, {settings['seeds']} splits: mean and standard deviation, and the mean "
-        "difference to the first line of each with its standard error. The temperature is the best of "
+        f"\nLinear models on scikit-learn's digits, {settings['seeds']} splits: mean and standard deviation, and the "
+        "mean difference to the first line of each with its standard error. The temperature is the best of "
         f"{', '.join(map(str, settings['temperatures']))} on data held back. {source(record)}.\n"
     )
     return table(["exact measure, unseen digits", "trained by", "", "gain"], rows) + note
@@ -618,6 +618,41 @@ def metrics_times() -> str:
     return table(["", "times cross-entropy"], rows) + note
 
 
+def bias() -> str:
+    """What was folded and what was redundant, over all networks tried, and three of them."""
+    record = result("bias")
+    summary, rows = record["summary"], record["rows"]
+    how, found = summary["folded"], summary["redundant"]
+    lines = [
+        ["networks folded", f"{summary['folded networks']} of {summary['networks']}"],
+        ["their BatchNorms", str(summary["norms"])],
+        *(
+            [f"norms and scales folded {kind}", str(how[kind])]
+            for kind in ("back", "ahead", "clamp", "shift")
+            if kind in how
+        ),
+        ["left, with the reason", str(summary["left"])],
+        ["largest difference of outputs, float32", f"{summary['largest error']:.1e}"],
+        [
+            f"of the {summary['networks fx also runs']} that torch.fx's fuse runs on: folded by ours, by it",
+            f"{summary['ours there']}, {summary['fx there']}",
+        ],
+        ["networks whose biases were checked", str(summary["networks with biases checked"])],
+        ["biases checked", str(summary["biases"])],
+        *([f"redundant {kind}", str(count)] for kind, count in sorted(found.items())),
+        ["parameters of these", str(summary["redundant parameters"])],
+        ["largest change of an output", f"{summary['largest change']:.1e}"],
+        ["named by the rules, output changed all the same", str(sum(map(len, summary["unproved"].values())))],
+    ]
+    facts = [
+        [name.split("/")[1], str(rows[name]["fx"].get("left", "fails")), str(len(rows[name]["fold"]["left"]))]
+        for name in ("torchvision/densenet121", "torchvision/maxvit_t")
+        if "how" in rows.get(name, {}).get("fold", {})
+    ]
+    both = table(["", ""], lines) + "\n" + table(["norms left", "torch.fx fuse", "`bias.fold`"], facts)
+    return f"{both}\nRandom weights. {source(record)}.\n"
+
+
 TABLES = {
     "metrics": metrics,
     "metrics_times": metrics_times,
@@ -632,6 +667,7 @@ TABLES = {
     "approximation_streams": approximation_streams,
     "attention": attention,
     "attention_accuracy": attention_accuracy,
+    "bias": bias,
     "classes": classes,
     "estimators_digits": estimators_digits,
     "estimators_polynomial": estimators_polynomial,

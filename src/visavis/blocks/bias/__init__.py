@@ -5,8 +5,9 @@ folded, report = bias.fold(model.eval(), example)   # the same outputs with fewe
 """
 
 from visavis.blocks.bias._surgery import Fold
+from visavis.blocks.bias.drawing import draw
 from visavis.blocks.bias.folding import FoldReport, fold
 from visavis.blocks.bias.redundancy import Redundancy, RedundantBias, redundant
 from visavis.blocks.bias.remnants import Clamp, Shift
 
-__all__ = ["Clamp", "Fold", "FoldReport", "Redundancy", "RedundantBias", "Shift", "fold", "redundant"]
+__all__ = ["Clamp", "Fold", "FoldReport", "Redundancy", "RedundantBias", "Shift", "draw", "fold", "redundant"]
