@@ -9,7 +9,7 @@ from torch.nn.functional import grid_sample, pad
 
 from visavis.blocks.upsampling._checks import positive, refuse_empty
 from visavis.blocks.upsampling.conventions import to_grid, to_input
-from visavis.blocks.upsampling.shuffle import pixel_shuffle
+from visavis.blocks.upsampling.shuffle import pixel_shuffle, pixel_unshuffle
 from visavis.errors import InputError, TensorError, expect
 
 __all__ = ["Carafe", "DySample", "dysample", "reassemble"]
@@ -20,8 +20,8 @@ def reassemble(features: Tensor, kernels: Tensor, factor: int) -> Tensor:
 
     ``out[n, c, y, x] = sum over i, j of kernels[n, i k + j, y, x] features[n, c, y // s + i - r, x // s + j - r]``
 
-    with r = k // 2 and zeros outside the map. The sum runs over the k^2 taps, and autograd keeps the features and
-    kernels, not their k^2 shifted copies.
+    with r = k // 2 and zeros outside the map. The sum runs over the k^2 taps, phase by phase, and
+    autograd keeps the features and the kernels, not k^2 shifted copies.
 
     Args:
         features: float [N, C, H, W].
@@ -50,14 +50,14 @@ def reassemble(features: Tensor, kernels: Tensor, factor: int) -> Tensor:
         raise TensorError(f"kernels: expected weights for 1, 9, 25, ... neighbours, got {kernels.shape[1]} of them")
     if kernels.dtype != features.dtype:
         raise TensorError(f"kernels: expected the features' {features.dtype}, got {kernels.dtype}")
-    padded = pad(features, [side // 2] * 4)
-    phases = kernels.view(N, 1, side**2, H, factor, W, factor)
-    out = features.new_zeros(N, C, H, factor, W, factor)
-    for tap in range(side**2):
+    padded = pad(features, [side // 2] * 4)[:, :, None]
+    taps = pixel_unshuffle(kernels, factor).view(N, side**2, 1, factor**2, H, W).unbind(1)
+    out = features.new_zeros(())
+    for tap, weights in enumerate(taps):
         row, column = divmod(tap, side)
-        shifted = padded[:, :, row : row + H, column : column + W]
-        out = out + shifted[:, :, :, None, :, None] * phases[:, :, tap]
-    return out.view(N, C, factor * H, factor * W)
+        shifted = padded[..., row : row + H, column : column + W]
+        out = torch.addcmul(out, shifted, weights)  # [N, C, s^2, H, W], a slice for each phase
+    return pixel_shuffle(out.flatten(1, 2), factor)
 
 
 class Carafe(nn.Module):
@@ -100,7 +100,7 @@ class Carafe(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         refuse_empty("features", features)
         kernels = pixel_shuffle(self.encode(self.compress(features)), self.factor).softmax(dim=1)
-        return reassemble(features, kernels.contiguous(), self.factor)
+        return reassemble(features, kernels, self.factor)
 
 
 def dysample(features: Tensor, offsets: Tensor, factor: int) -> Tensor:
