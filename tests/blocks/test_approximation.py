@@ -16,6 +16,7 @@ from visavis.blocks.approximation import (
     RootSearch,
     Running,
     conditions,
+    diagnose,
     random_scaling_quantile,
     robbins_monro,
 )
@@ -176,6 +177,7 @@ def test_a_checkpoint_goes_on_to_the_bit(half_life):
         (lambda: Geometric(1.0, 1.0), "scale, ratio: expected"),
         (lambda: Box(1.0, 0.0), "low, high: expected low <= high"),
         (lambda: Ball(0.0), "radius: expected a positive number, got 0.0"),
+        (lambda: diagnose(robbins_monro(lambda x: x, 0.0, steps=199)), "root: expected a trace of at least 200"),
         (lambda: random_scaling_quantile(1.0), "confidence: expected a share"),
     ],
 )
@@ -212,6 +214,7 @@ def noise(kind, generator, count):
     ("kind", "median", "best", "bound"),
     [("normal", 0.0, math.pi / 2, 1.15), ("log-normal", 1.0, math.pi / 2, 1.18), ("laplace", 0.0, 1.0, 1.25)],
 )
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_median_without_being_told_the_slope(kind, median, best, bound):
     generator = torch.Generator().manual_seed(1)
@@ -256,6 +259,45 @@ def test_given_steps_are_taken_and_judged():
     assert root.trace.steps.tolist() == [1.0, 0.5, 1 / 3]
     assert root.conditions.converges
     assert robbins_monro(lambda x: x, 1.0, steps=3, schedule=Constant(0.1)).conditions.squares_converge is False
+
+
+def noisy_line(slope, generator):
+    return lambda x: slope * (x - 5) + torch.randn(x.shape, generator=generator, dtype=torch.float64)
+
+
+def test_a_diagnosis_measures_what_was_put_in():
+    generator = torch.Generator().manual_seed(0)
+    found = diagnose(robbins_monro(noisy_line(2.0, generator), torch.zeros(4), schedule=Power(1.0, exponent=0.7)))
+    torch.testing.assert_close(found.exponent, torch.full((4,), 0.7, dtype=torch.float64))
+    assert ((found.drift - 2).abs() < 4 * found.drift_error + 0.05).all()  # the root is known but for its own error
+    assert (found.noise - 1).abs().max() < 5 * math.sqrt(2 / 2500)
+    assert found.correlation.abs().max() < 5 / math.sqrt(5000)
+    torch.testing.assert_close(found.reach, found.drift * sum(n**-0.7 for n in range(1, 10_001)))
+    assert found.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("slope", "schedule", "growth", "warned"),
+    [
+        (1.0, Power(0.1, exponent=0.5), 0.0, []),  # n^-1/2 lets just too much in: no finite trace can tell from .5001
+        (1.0, Power(0.5, exponent=0.3), 0.0, ["exponent: at most 1/2"]),
+        (1.0, Power(0.1, exponent=1.5), 0.0, ["exponent: above 1"]),
+        (1.0, Geometric(0.1, 0.99), 0.0, ["exponent: above 1"]),
+        (1.0, Power(0.01, exponent=0.7), 0.0, ["reach: more than"]),
+        (0.0, Power(0.1, exponent=0.7), 0.0, ["drift: no clear pull"]),
+        (1.0, Power(0.5, exponent=0.7), 1.0, ["noise: its variance grows"]),
+    ],
+)
+def test_a_diagnosis_warns_of_what_is_broken(slope, schedule, growth, warned):
+    generator, looks = torch.Generator().manual_seed(0), iter(range(10_000))
+
+    def f(x):
+        noise = torch.randn((), generator=generator, dtype=torch.float64)
+        return slope * (x - 5) + math.exp(growth * next(looks) / 1000) * noise
+
+    found = diagnose(robbins_monro(f, 0.0, steps=2000, schedule=schedule)).warnings
+    assert bool(found) == bool(warned)
+    assert all(any(text.startswith(start) for text in found) for start in warned)
 
 
 def test_the_set_is_never_left():

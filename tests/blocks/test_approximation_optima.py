@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from visavis.blocks.approximation import Averaged, spsa
+from visavis.blocks.approximation import Averaged, kiefer_wolfowitz, spsa
 from visavis.errors import InputError
 
 
@@ -38,11 +38,50 @@ def test_spsa_where_directions_differ_and_without_noise():
     assert (held.points <= 1).all()
 
 
+# Each entry in a unit of its own, and entries that depend on each other: a sweep finds its gains for each.
+@pytest.mark.parametrize("units", [[1.0, 1.0, 1.0], [0.01, 1.0, 100.0]])
+def test_kiefer_wolfowitz_without_gains(units):
+    unit = torch.tensor(units, dtype=torch.float64)
+    goal = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    matrix = torch.tensor([[1.0, 0.4, 0.0], [0.4, 1.0, 0.4], [0.0, 0.4, 1.0]], dtype=torch.float64)
+    errors = []
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+
+        def f(x, generator=generator):
+            way = x / unit - goal
+            return way @ matrix @ way + normal(generator)
+
+        found = kiefer_wolfowitz(f, torch.zeros(3))
+        assert found.evaluations <= 2000
+        assert found.radius.shape == (3,)
+        errors.append((found.value / unit - goal).square().sum().item())
+    assert sum(errors) / 10 < 0.01
+
+
+def test_kiefer_wolfowitz_without_noise_in_a_box_and_on_a_quartic():
+    exact = kiefer_wolfowitz(lambda x: (x - 3).square().sum(), torch.zeros(2, 2))
+    torch.testing.assert_close(exact.value, torch.full((2, 2), 3.0, dtype=torch.float64))
+    held = kiefer_wolfowitz(lambda x: (x - 3).square().sum(), torch.zeros(2), within=(-1.0, 1.0))
+    torch.testing.assert_close(held.value, torch.ones(2, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    flat = kiefer_wolfowitz(lambda x: (x**2 / 2 + x**4).sum() + normal(generator), torch.ones(5), evaluations=1000)
+    assert flat.value.square().sum() < 0.01
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: spsa(torch.sum, torch.zeros(2), evaluations=10), "evaluations: expected at least 300, got 10"),
         (lambda: spsa(torch.sum, torch.zeros(2), radius=-1.0), "radius: expected a positive distance, got -1.0"),
+        (
+            lambda: kiefer_wolfowitz(torch.sum, torch.zeros(2), evaluations=100),
+            "evaluations: expected at least 120, 60 an",
+        ),
+        (
+            lambda: kiefer_wolfowitz(torch.sum, torch.zeros(2), radius=0.0),
+            "radius: expected a positive distance, got 0.0",
+        ),
         (lambda: spsa(lambda x: x.sum() * math.nan, torch.zeros(2)), "f: expected a finite scalar, got nan"),
         (lambda: Averaged(torch.optim.SGD([torch.zeros(1)]), forget=-1.0), "forget: expected a number that is not"),
     ],

@@ -52,7 +52,8 @@ def spsa(
 
     c is the smallest ``radius * 2^j`` at which the second difference stands 16 deviations of the noise above zero: on a
     parabola every c is unbiased and a larger one less noisy. It falls with exponent .101 as in Spall's practice. Noise
-    and h come from a few dozen looks at the start, which count as evaluations.
+    and h come from a few dozen looks at the start, which count as evaluations. Where the curvature is far less at the
+    minimum than at the start, the gain is too small: start again from what was found.
 
     Args:
         f: from float64 [*S] to a scalar with noise of mean zero.
