@@ -43,7 +43,7 @@ def reassemble(features: Tensor, kernels: Tensor, factor: int) -> Tensor:
     """
     positive("factor", factor)
     refuse_empty("features", features)
-    N, C, H, W = features.shape
+    N, _, H, W = features.shape
     expect("kernels", kernels, "float", N, None, factor * H, factor * W)
     side = round(kernels.shape[1] ** 0.5)
     if side**2 != kernels.shape[1] or side % 2 == 0:
