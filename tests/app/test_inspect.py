@@ -48,7 +48,12 @@ def file(tmp_path):
 
 @pytest.fixture(scope="module")
 def resnet50():
-    return examine(torchvision.models.resnet50(), (3, 224, 224))
+    return examine(torchvision.models.resnet50(), (3, 224, 224), prove=False)
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return examine(timm.create_model("vit_tiny_patch16_224", depth=2), (3, 224, 224))
 
 
 def kinds(found: Inspection) -> dict[str, str]:
@@ -69,11 +74,10 @@ def test_resnet50_has_the_published_numbers(resnet50):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 9])
-def test_what_is_shown_is_everything(resnet50, depth):
+def test_what_is_shown_is_everything(resnet50, vit, depth):
     rows = resnet50.shown(depth)
     assert sum(row.parameters for row in rows) == resnet50.total.parameters
     assert sum(row.flops for row in rows) == resnet50.total.flops
-    vit = examine(timm.create_model("vit_tiny_patch16_224", depth=2), (3, 224, 224))
     assert sum(row.parameters for row in vit.shown(depth)) == vit.total.parameters  # those of no layer too
     assert sum(row.flops for row in vit.shown(depth)) == vit.total.flops
 
@@ -83,12 +87,11 @@ def test_depth_that_fits(resnet50):
     assert len(resnet50.shown(resnet50.depth_for(40))) <= 40 < len(resnet50.shown(resnet50.depth_for(40) + 1))
 
 
-def test_flops_of_a_vision_transformer_by_hand():
-    found = examine(timm.create_model("vit_tiny_patch16_224", depth=2), (3, 224, 224))
+def test_flops_of_a_vision_transformer_by_hand(vit):
     tokens, width = 197, 192
     block = tokens * 12 * width**2 + 2 * tokens**2 * width  # qkv, projection, two of the MLP; scores and their use
-    assert found.total.flops == 2 * (196 * width * 3 * 16**2 + 2 * block + width * 1000)
-    assert [(each.places, each.keys, each.features) for each in found.attentions] == [(197, 197, 64)] * 2
+    assert vit.total.flops == 2 * (196 * width * 3 * 16**2 + 2 * block + width * 1000)
+    assert [(each.places, each.keys, each.features) for each in vit.attentions] == [(197, 197, 64)] * 2
 
 
 def test_saved_for_backward_is_what_autograd_keeps():
@@ -103,8 +106,9 @@ def test_saved_for_backward_is_what_autograd_keeps():
 
 
 def test_saved_bytes_are_those_of_a_real_run():
-    model = torchvision.models.mobilenet_v3_small(num_classes=10)
-    found = examine(model, (3, 64, 64))
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, img_size=32, num_classes=10)
+    model.patch_embed.norm, model.pos_drop = nn.SiLU(inplace=True), nn.Dropout(0.5)
+    found = examine(model, (3, 32, 32), prove=False)
     storages = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
     kept = []
 
@@ -115,9 +119,35 @@ def test_saved_bytes_are_those_of_a_real_run():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model.train()(torch.randn(2, 3, 64, 64))
+        output = model.train()(torch.randn(2, 3, 32, 32))
     assert found.total.saved_bytes == sum(tensor.untyped_storage().nbytes() for tensor in kept) // 2
     assert output.requires_grad
+
+
+def test_biases_that_do_nothing_and_norms_that_fold():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1))
+    found = examine(model, (3, 5, 5))
+    assert kinds(found)["bias"].startswith("1 bias does nothing (8 parameters): 0.bias; the first is subtracted with ")
+    assert kinds(found)["norm"].startswith("1 of 1 norm or scale can be folded into other layers")
+    assert [row.marks for row in found.rows] == [(), ("bias",), ("norm",), (), (), ()]
+    assert not kinds(examine(model, (3, 5, 5), prove=False))
+
+
+def test_the_key_bias_of_a_vision_transformer(vit):
+    assert kinds(vit)["bias"].startswith("2 biases do nothing (384 parameters): blocks.0.attn.qkv.bias[192:384], ")
+
+
+def test_what_cannot_be_proved_is_told(file, run):
+    path = file(
+        "class Net(nn.Conv2d):\n    def forward(self, x):\n        return super().forward(x.view(1, 3, 8, 8))\n"
+    )
+    arguments = ("--input", "3x8x8", "--arg", "in_channels=3", "--arg", "out_channels=4", "--arg", "kernel_size=3")
+    code, text = run(f"{path}:Net", *arguments)
+    assert code == 0
+    assert "unknown: biases were not looked at: InputError: " in text
+    assert "unknown: norms were not looked at: InputError: " in text
+    assert "unknown: memory for training is unknown, as a training step fails: RuntimeError in the network: " in text
+    assert "unknown: " not in run("torch.nn:Conv2d", *arguments, "--quick")[1]
 
 
 def test_a_network_is_left_as_it_is():
@@ -153,7 +183,7 @@ def test_a_last_stage_that_sees_too_little():
     assert not kinds(examine(model, (3, 5, 5)))
     assert kinds(examine(model, (3, 5, 16))) == {"field": "the last stage sees only 5 of 16 px: 1"}
     mixed = nn.Sequential(nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8), nn.Conv2d(8, 8, 3))
-    assert not kinds(examine(mixed, (3, 32, 32)))
+    assert not kinds(examine(mixed, (3, 32, 32), prove=False))
 
 
 def test_the_first_layer_that_sees_all():
@@ -189,10 +219,20 @@ def test_softmax_over_channels_is_no_attention():
     assert not examine(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Softmax(-1)), (3, 8, 8)).attentions
 
 
+class Auxiliary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.aux = nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(4, 1, 1))
+
+    def forward(self, x):
+        x = self.body(x)
+        return (x, self.aux(x)) if self.training else x
+
+
 def test_parameters_that_nothing_reads():
-    found = examine(torchvision.models.googlenet(init_weights=False), (3, 64, 64))
-    assert "6.38 M parameters do nothing outside of training: aux1, aux2" in [each.text for each in found.findings]
-    assert row(found, "aux1").calls == 0
+    found = examine(Auxiliary(), (3, 8, 8))
+    assert "5 parameters do nothing outside of training: aux" in [each.text for each in found.findings]
+    assert [(row.name, row.calls) for row in found.rows] == [("", 1), ("body", 1), ("aux", 0), ("aux.0", 0)]
 
 
 def test_modules_used_twice_and_lists_of_modules_in_order_of_execution(file, run):
@@ -213,7 +253,7 @@ def test_modules_used_twice_and_lists_of_modules_in_order_of_execution(file, run
 
 
 def test_the_answer_as_json(run):
-    code, value = run("torchvision.models:resnet18", "--json")
+    code, value = run("torchvision.models:resnet18", "--json", "--quick")
     assert code == 0
     assert set(value) == {"model", "input_shape", "findings", "rows", "attentions"}
     assert value["input_shape"] == [3, 224, 224]
@@ -228,7 +268,7 @@ def test_the_answer_as_json(run):
 
 
 def test_findings_come_before_the_table(run):
-    code, text = run("timm:resnet18", "--depth", "1")
+    code, text = run("timm:resnet18", "--depth", "1", "--quick")
     lines = text.splitlines()
     assert code == 0
     assert lines[0].startswith("timm:resnet18 on 3x224x224: 11.7 M parameters, 3.63 GFLOPs, ")

@@ -1,12 +1,13 @@
 """`examine`: what a network costs and sees, layer by layer, and what of it does nothing or is better done otherwise.
 
-Nothing is computed: the network runs on fake tensors, once without gradients for the graph and once with them for what
-autograd keeps. Everything is of one image. A multiplication and an addition are two FLOPs.
+The network runs on fake tensors, which compute nothing: once without gradients for the graph, once with them for what
+autograd keeps. Only which biases and norms it can do without is proved by running it on numbers. Everything is of one
+image; a multiplication and an addition are two FLOPs.
 """
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-from visavis.blocks import receptive
+from visavis.blocks import bias, receptive
 from visavis.blocks._trace import Graph, Node, Value, overlay, trace
 
 __all__ = [
@@ -98,7 +99,7 @@ class Row:
             where the output does not depend on the image.
         stride: input positions an output position, an axis each; None where there is no even pattern.
         own: flops, parameters, bytes and saved bytes that are no module's inside it.
-        marks: kinds of the findings that name it.
+        marks: kinds of the findings that ask for a change of it.
     """
 
     name: str
@@ -141,11 +142,6 @@ class Inspection:
     def total(self) -> Row:
         return self.rows[0]
 
-    @property
-    def mends(self) -> set[str]:
-        """Kinds of the findings that ask for a change."""
-        return {finding.kind for finding in self.findings if finding.level == "mend"}
-
     def shown(self, depth: int) -> list[Row]:
         """Modules down to a depth: those at it and leaves above it, and what modules above compute beside these.
 
@@ -170,13 +166,14 @@ class Inspection:
         return asdict(self)
 
 
-def examine(model: nn.Module, input_shape: tuple[int, ...], *, name: str = "") -> Inspection:
-    """Everything about a network that can be told without computing it.
+def examine(model: nn.Module, input_shape: tuple[int, ...], *, name: str = "", prove: bool = True) -> Inspection:
+    """What a network costs and sees, and what of it does nothing.
 
     Args:
         model: any network of one image; it and its modes are left as they are.
         input_shape: (C, length), (C, H, W) or (C, D, H, W), without the batch.
         name: of the network, for the report.
+        prove: look for redundant biases and foldable norms too, which runs the network on random numbers a few times.
 
     Raises:
         InputError: the network does not run on this shape, or looks at its input's numbers; names the layer.
@@ -192,8 +189,10 @@ def examine(model: nn.Module, input_shape: tuple[int, ...], *, name: str = "") -
         model.eval()
         graph = trace(model, _example(model, (1, *input_shape)))
         saved, refused = _saved(model, input_shape)
+        proved = [*_biases(model, input_shape), *_norms(model, input_shape)] if prove else []
     attentions = _attentions(graph)
     findings = [
+        *proved,
         *_checkerboards(graph),
         *_narrow(fields),
         *_quadratic(attentions),
@@ -221,6 +220,53 @@ def _example(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """An empty input of the type of the network's weights."""
     like = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), torch.empty(0))
     return torch.empty(shape, dtype=like.dtype, device=like.device)
+
+
+def _batch(model: nn.Module, input_shape: tuple[int, ...]) -> Tensor:
+    """Two random images: training with a BatchNorm needs two."""
+    example = _example(model, (2, *input_shape))
+    return torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
+
+
+def _biases(model: nn.Module, input_shape: tuple[int, ...]) -> list[Finding]:
+    try:
+        found = bias.redundant(model, _batch(model, input_shape)).biases
+    except Exception as error:  # whatever the network raises
+        return [Finding("bias", "unknown", f"biases were not looked at: {type(error).__name__}: {_line(error)}")]
+    idle = [each for each in found if each.when in ("always", "in training")]
+    whole = [each for each in idle if each.part != "mean"]
+    mean = [each for each in idle if each.part == "mean"]
+    absorbed = [each for each in found if each.when == "absorbed"]
+    groups: list[tuple[list[bias.RedundantBias], Literal["mend", "know"], str]] = [
+        (whole, "mend", f"{_count(whole, 'bias does', 'biases do')} nothing"),
+        (absorbed, "know", f"{_count(absorbed, 'bias', 'biases')} can be taken up by other parameters"),
+        (mean, "know", f"the mean of {_count(mean, 'bias', 'biases')} does nothing"),
+    ]
+    findings = []
+    for biases, level, what in groups:
+        if biases:
+            names = [each.name if each.part in ("all", "mean") else f"{each.name}[{each.part}]" for each in biases]
+            text = f"{what} ({amount(sum(each.parameters for each in biases))} parameters): {_names(names)}; "
+            text += f"the first {biases[0].reason}"
+            layers = tuple(dict.fromkeys(each.name.rpartition(".")[0] for each in biases))
+            findings.append(Finding("bias", level, text, layers))
+    return findings
+
+
+def _norms(model: nn.Module, input_shape: tuple[int, ...]) -> list[Finding]:
+    try:
+        _, report = bias.fold(model.eval(), _batch(model, input_shape), leave_reused=True)
+    except Exception as error:  # whatever the network raises
+        return [Finding("norm", "unknown", f"norms were not looked at: {type(error).__name__}: {_line(error)}")]
+    if not report.folded:
+        return []
+    names = tuple(each.name for each in report.folded)
+    total = len(report.folded) + len(report.left)
+    text = (
+        f"{len(names)} of {_count(range(total), 'norm or scale', 'norms and scales')} can be folded into other layers "
+    )
+    text += f"once trained (visavis.blocks.bias.fold), outputs differ by {report.error:.0e}: {_names(names)}"
+    return [Finding("norm", "mend", text, names)]
 
 
 def _saved(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[str, float] | None, str]:
@@ -263,7 +309,7 @@ def _saved(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[str, fl
         try:
             torch.func.functional_call(model, state, (example,))
         except Exception as error:  # whatever the network raises
-            return None, f"{type(error).__name__} in {active[-1] if active else 'the network'}: {_line(error)}"
+            return None, f"{type(error).__name__} in {(active[-1] if active else '') or 'the network'}: {_line(error)}"
     return saved, ""
 
 
@@ -316,7 +362,7 @@ def _rows(
         parameters[name.rpartition(".")[0]] += tensor.numel()
     marks: dict[str, list[str]] = defaultdict(list)
     for finding in findings:
-        for layer in finding.layers:
+        for layer in finding.layers if finding.level == "mend" else ():
             marks[layer].append(finding.kind)
     runs = Counter(call.name for call in graph.calls)
     shapes = {call.name: call.outputs[0].shape for call in graph.calls if call.outputs}
@@ -522,8 +568,8 @@ def _inside(rows: tuple[Row, ...], around: Row) -> list[Row]:
     return [row for row in rows if row.depth == around.depth + 1 and row.name.startswith(f"{around.name}.")]
 
 
-def _count(things: Any, noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+def _count(things: Sized, one: str, many: str = "") -> str:
+    return f"{len(things)} {one if len(things) == 1 else many or one + 's'}"
 
 
 def _names(names: Iterable[str]) -> str:
