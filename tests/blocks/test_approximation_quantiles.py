@@ -124,6 +124,7 @@ def test_a_tail_goes_on_to_the_bit_and_may_be_open():
         (lambda: Tail(0), "keep: expected at least 1, got 0"),
         (lambda: Tail(5).update(torch.tensor([math.nan])), "scores: expected finite numbers"),
         (lambda: Tail(5).merge(Tail(6)), "other: expected one that keeps 5, got 6"),
+        (lambda: Tail(5).load_state_dict(Tail(6).state_dict()), "state: expected one that keeps 5, got 6"),
         (lambda: Tail(5).threshold(0.0), r"rate: expected a share in \(0, 1\), got 0.0"),
         (lambda: Tail(5).update(torch.rand(9)).threshold(0.1, confidence=0.0), "confidence: expected a share"),
         (lambda: Tail(5).update(torch.rand(99)).threshold(0.1), "rate: expected more than 9 scores kept"),

@@ -114,8 +114,8 @@ def kiefer_wolfowitz(
     ``1 / h_i``, safe for every convex f (it is a Gauss-Seidel sweep), and units may differ from entry to entry.
     c_i and h_i are found at the start as in `spsa`, for each entry, and so do gains, distances and the average fall.
 
-    `spsa` needs two looks for a move of all entries at once. On a parabola that is round both need as many for the same
-    result; entries of very different curvature are this one's, and long vectors of which few entries matter are too.
+    `spsa` needs two looks for a move of all entries at once, along a random direction; on a round parabola a sweep of
+    2 d looks does what d of its moves do. Entries of very different curvature or units are this one's.
 
     Args:
         f: from float64 [*S] to a scalar with noise of mean zero.

@@ -29,7 +29,7 @@ class RunningQuantile:
        over the sum of ``2 w``. The window is to hold the share ``min(q, 1 - q) k^(-1/5)`` by the f known so far, so
        that it neither sees a cusp's flanks nor stays empty. An f wrong by the factor r costs ``r^2 / (2 r - 1)`` in
        variance, 1 % for a tenth.
-    3. n rows at once move x by n steps; a block of at most k / 16 rows loses nothing that can be measured.
+    3. n rows at once move x by n steps; of a batch, blocks of at most k / 16 rows are taken in one after the other.
 
     Rows must come in random order: `Running` with ``quantiles=True`` takes any, and every quantile at once.
 

@@ -32,7 +32,7 @@ class Running:
 
     Quantiles come from a summary of fixed size that keeps ranks, not values. They are exact below 2048 rows; beyond,
     the error in rank has a deviation of at most .3 % of the rows, for every order of the stream, sorted ones included.
-    For one quantile in constant memory, of a stream in random order, see `RootSearch`.
+    For one quantile in constant memory, of a stream in random order, see `RunningQuantile`.
 
     Args:
         dim: the shape of one observation: a length, a tuple, or () for scalars.

@@ -32,7 +32,8 @@ class Tail:
     interval is too narrow, and N should count people, not pairs.
 
     Args:
-        keep: M; 50 / rate gives the threshold within about 28 % of its rate at 95 %.
+        keep: M, more than rate * N by a few of its square roots, lest the interval be open below. With 50 scores above
+            the threshold its rate is known within ``1.96 / sqrt(50)``, 28 %, at 95 %.
 
     Raises:
         InputError: `keep` is not positive.
@@ -115,11 +116,17 @@ class Tail:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but `keep`."""
-        return {"count": self.count, "largest": self._largest.clone()}
+        """Everything; goes on to the bit when loaded."""
+        return {"keep": self.keep, "count": self.count, "largest": self._largest.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become the object that `state` was taken of."""
+        """Become the object that `state` was taken of.
+
+        Raises:
+            InputError: that one keeps another number.
+        """
+        if state["keep"] != self.keep:
+            raise InputError(f"state: expected one that keeps {self.keep}, got {state['keep']}")
         self.count = state["count"]
         self._largest = state["largest"].clone()
 
