@@ -653,6 +653,33 @@ def bias() -> str:
     return f"{both}\nRandom weights. {source(record)}.\n"
 
 
+def upsampling() -> str:
+    """Upsampling layers as multiples of one matrix product, in both layouts, and the memory that each needs."""
+    record = result("upsampling")
+    rows = []
+    for name, row in record["layers"].items():
+        cells = [
+            f"{row[key]['x product'][1]:.2f}" if key in row else ""
+            for layout in ("NCHW", "channels-last")
+            for key in (f"{layout}, forward", f"{layout}, forward and backward")
+        ]
+        rows.append([name, *cells, f"{row['extra_mb']:.0f}" if "extra_mb" in row else ""])
+
+    def against_torch(name: str) -> str:
+        keys = ("NCHW, forward", "NCHW, forward and backward", "channels-last, forward")
+        return ", ".join(f"{key} {_spread(record['layers'][name][key]['x torch'])}" for key in keys)
+
+    note = (
+        f"\nTimes the product of 64 to 256 channels on 128 x 128 pixels in the same layout and direction, of the same "
+        f"round, median of {record['rounds']}; x2 of {' x '.join(map(str, record['shape']))}, float32, one thread, CPU "
+        f"time. Memory: MB on top of input and output, NCHW, 8 images, forward. Times torch's own, quartiles in brackets: "
+        f"transposed convolution {against_torch('transposed convolution k2 s2')}; pixel shuffle "
+        f"{against_torch('pixel shuffle')}. {source(record)}.\n"
+    )
+    head = ["layer", "NCHW, forward", "with backward", "channels-last, forward", "with backward", "MB"]
+    return table(head, rows) + note
+
+
 TABLES = {
     "metrics": metrics,
     "metrics_times": metrics_times,
@@ -677,6 +704,7 @@ TABLES = {
     "scale": scale,
     "speed": speed,
     "training": training,
+    "upsampling": upsampling,
 }
 
 
