@@ -108,8 +108,39 @@ def test_spearman(seed, n, ties):
     assert surrogates.spearman(scores, targets, strength=1e-6).item() == pytest.approx(expected, abs=1e-9)
 
 
+def test_spearmans_gradients_and_vmap():
+    """At a strength that pools some and not all, so that the gradient is neither 0 nor a straight line's."""
+    scores, _ = draw(3, 2, 7)
+    targets, _ = draw(4, 2, 7)
+
+    def metric(x, y=targets):
+        return surrogates.spearman(x, y, strength=0.5)
+
+    scores.requires_grad_()
+    assert torch.autograd.gradcheck(metric, scores)
+    assert torch.autograd.gradgradcheck(metric, scores)
+    assert torch.autograd.grad(metric(scores).sum(), scores)[0].abs().max() > 1e-3
+    torch.testing.assert_close(torch.vmap(metric)(scores, targets), metric(scores))
+    torch.testing.assert_close(surrogates.spearman(scores.T, targets.T, strength=0.5, dim=0), metric(scores))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # out of torch's own compiler
 @pytest.mark.parametrize("name", METRICS)
-def test_gradients_vmap_compile_masks_and_axes(name):
+def test_torch_compile_takes_it_whole(name):
+    torch.compiler.reset()
+    scores, labels = draw(5, 3, 7)
+    y = target(name, labels)
+
+    def metric(x):
+        return getattr(surrogates, name)(x, y, temperature=0.4)
+
+    compiled = torch.compile(metric, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(scores.requires_grad_()), metric(scores))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_gradients_vmap_masks_and_axes(name):
     scores, labels = draw(5, 3, 7)
     y = target(name, labels)
 
@@ -121,7 +152,6 @@ def test_gradients_vmap_compile_masks_and_axes(name):
     # Laplace's step has a kink in its second derivative only where scores tie; none do.
     assert torch.autograd.gradgradcheck(metric, scores)
     torch.testing.assert_close(torch.vmap(metric)(scores, y), metric(scores))
-    torch.testing.assert_close(torch.compile(metric, backend="aot_eager", fullgraph=True)(scores), metric(scores))
     torch.testing.assert_close(getattr(surrogates, name)(scores.T, y.T, temperature=0.4, dim=0), metric(scores))
     padded = torch.cat([torch.full((3, 2), torch.nan, dtype=torch.float64), scores], 1)
     mask = padded.isfinite()

@@ -171,8 +171,7 @@ def f_beta(
         TensorError: shapes or types other than these.
         InputError: a logit that counts is not finite, a label out of range, no answer counts, an option out of range.
 
-    Source: van Rijsbergen, Information Retrieval, 1979, for the exact one; soft counts are older than any paper that
-    we could name with certainty.
+    Source: van Rijsbergen, Information Retrieval, 1979; soft counts as in Bénédict et al., sigmoidF1, arXiv:2108.10566.
 
     >>> logits, labels = torch.tensor([3.0, 2.0, -1.0, -2.0]), torch.tensor([True, False, True, False])
     >>> f_beta(logits, labels, beta=2.0, temperature=0.01)
