@@ -37,7 +37,7 @@ from visavis.errors import InputError
 PROGRESS = Path(tempfile.gettempdir()) / "bench_bias.jsonl"
 FIRST = {f"torchvision/{name}" for name in ("densenet121", "maxvit_t", "vit_b_16")}
 LARGEST = 120e6  # parameters
-SECONDS, BYTES = 120, 7 * 2**30
+SECONDS, BYTES = 45, 7 * 2**30
 SIDES = (64, 96)  # tried before the network's own size
 
 
@@ -111,15 +111,16 @@ def fx_fuse(model: nn.Module, norms: int, example: torch.Tensor) -> dict[str, An
         return {"exception": f"{type(error).__name__}: {str(error)[:100]}"}
 
 
-def row(make: partial[nn.Module], side: int) -> dict[str, Any]:
-    """All that is said about one network."""
+def row(make: partial[nn.Module], side: int) -> Iterator[dict[str, Any]]:
+    """All that is said about one network, part by part."""
     with torch.device("meta"):
         try:
             size = sum(parameter.numel() for parameter in make().parameters())
         except Exception:  # it looks at numbers when it is made
             size = 0
     if size > LARGEST:
-        return {"exception": f"not run: {size / 1e6:.0f} M parameters"}
+        yield {"exception": f"not run: {size / 1e6:.0f} M parameters"}
+        return
     model = prepare(make)
     result: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
     norms = sum(isinstance(module, _BatchNorm) for module in model.modules())
@@ -137,6 +138,7 @@ def row(make: partial[nn.Module], side: int) -> dict[str, Any]:
         result["fold"] = {"norms": norms, "exception": str(error)[:300]}
     result["fold"]["seconds"] = round(time.process_time() - start, 2)
     result["fx"] = fx_fuse(model, norms, example) if norms else {"folded": 0, "left": 0, "error": 0.0}
+    yield result
     start = time.process_time()
     for images in (*SIDES, side):
         try:
@@ -155,7 +157,7 @@ def row(make: partial[nn.Module], side: int) -> dict[str, Any]:
         }
         break
     result["redundant"]["seconds"] = round(time.process_time() - start, 2)
-    return result
+    yield result
 
 
 def work(make: partial[nn.Module], side: int, pipe: Connection) -> None:
@@ -164,7 +166,8 @@ def work(make: partial[nn.Module], side: int, pipe: Connection) -> None:
     spent = int(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (spent + SECONDS, spent + SECONDS))
     try:
-        pipe.send(row(make, side))
+        for part in row(make, side):
+            pipe.send(part)
     except Exception as error:  # goes into the result as what it is
         pipe.send({"exception": f"{type(error).__name__}: {str(error)[:200]}"})
 
@@ -175,10 +178,15 @@ def limited(make: partial[nn.Module], side: int) -> dict[str, Any]:
     process = multiprocessing.get_context("fork").Process(target=work, args=(make, side, sender))
     process.start()
     sender.close()
-    try:
-        found: dict[str, Any] = receiver.recv()
-    except EOFError:
-        found = {"exception": f"not finished in {SECONDS} s of CPU, or out of memory"}
+    found: dict[str, Any] = {}
+    while True:
+        try:
+            found |= receiver.recv()
+        except EOFError:
+            break
+    if "redundant" not in found and "exception" not in found:
+        reason = {"exception": f"not finished in {SECONDS} s of CPU, or out of memory"}
+        found |= {"redundant": reason} if "fold" in found else reason
     process.join()
     return found
 

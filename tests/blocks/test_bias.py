@@ -1,5 +1,7 @@
 """Redundant biases: against perturbations by hand in float64, and networks whose answer is known."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch.nn import functional
 
 from benchmarks.zoo import timm, torchvision
 from visavis.blocks import bias
-from visavis.errors import InputError
+from visavis.errors import InputError, TensorError
 
 
 class Attention(nn.Module):
@@ -275,3 +277,18 @@ def test_every_bias_of_vgg_before_a_norm() -> None:
         f"features.{index}.bias" for index, layer in enumerate(network.features) if isinstance(layer, nn.Conv2d)
     ]
     assert {each.when for each in report.biases} == {"in training"}
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
+def test_the_picture_and_what_it_refuses() -> None:
+    weight, points = torch.tensor([0.8, 0.6]), torch.randn(50, 2)
+    figure = bias.draw(weight, [0.0, -1.0], points, points @ weight > 1)
+    assert [place.get_title().split(": ")[0] for place in figure.axes] == [
+        "b = 0 (threshold 0)",
+        "b = -1 (threshold 1)",
+    ]
+    assert figure.axes[1].get_title().endswith("100 % right")
+    with pytest.raises(InputError, match="expected a weight other than zero and a bias"):
+        bias.draw(torch.zeros(2), [0.0], points, points[:, 0] > 0)
+    with pytest.raises(TensorError, match=r"points: expected float \[any, 2\]"):
+        bias.draw(weight, [0.0], points[:, :1], points[:, 0] > 0)

@@ -110,6 +110,13 @@ def test_zero_padding_stops_a_shift_but_not_a_scale() -> None:
     assert difference(network, folded, IMAGE.double()) < 1e-12
 
 
+def test_a_map_of_one_pixel_does_not_hide_the_border() -> None:
+    network = awake(nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)))
+    folded, report = bias.fold(network, IMAGE[..., :1, :1].double())
+    assert list(report.left) == ["0"]
+    assert difference(network, folded, IMAGE.double()) < 1e-12
+
+
 def test_past_a_relu_as_a_clamp_or_a_shift() -> None:
     clamped = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 3, 1))
     assert folds(clamped, IMAGE) == ({"0": "clamp"}, {})

@@ -28,6 +28,17 @@ class Layer:
         """The dimension of the channels, of what it reads and what it makes."""
         return 1 if self.node.name == "aten.convolution.default" else -1
 
+    @property
+    def roomy(self) -> tuple[int, ...]:
+        """The shape of what it reads, of one sample and so large that a padded border is not all there is."""
+        _, *shape = self.given.shape
+        if not isinstance(self.module, nn.Linear):
+            spans = zip(self.module.kernel_size, self.module.dilation, strict=True)
+            shape[1:] = [
+                size + 2 * kernel * dilation for size, (kernel, dilation) in zip(shape[1:], spans, strict=True)
+            ]
+        return (1, *shape)
+
     def product(self, plane: Tensor) -> Tensor:
         """Of a plane of what it reads, without the bias."""
         weight: Tensor = self.module.weight.detach().double()

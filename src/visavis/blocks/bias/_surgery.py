@@ -269,7 +269,7 @@ class Surgery:
             if layer is not None and held == [layer.given]:
                 channels = _channels(planes[layer.given], layer.dim, numbers)
                 times = torch.where(channels < 0, 1.0, scale[channels])
-                plane = _plane((1, *layer.given.shape[1:]), torch.where(channels < 0, 0.0, shift[channels]), layer.dim)
+                plane = _plane(layer.roomy, torch.where(channels < 0, 0.0, shift[channels]), layer.dim)
                 plus = layer.product(plane)
                 if not constant(plus, tuple(dim for dim in range(plus.ndim) if dim != layer.dim % plus.ndim)):
                     raise LeftError(f"{layer.name} pads with zeros, which are not shifted")

@@ -45,7 +45,7 @@ def draw(weight: Tensor, biases: Sequence[float], points: Tensor, labels: Tensor
     figure = Figure(figsize=(3.2 * len(biases), 3.4), layout="constrained")
     direction = weight / norm
     along = torch.stack([-direction[1], direction[0]])
-    reach = float(points.abs().max()) * 1.5
+    reach = float(points.abs().max()) * 1.15
     for place, bias in zip(figure.subplots(1, len(biases), squeeze=False)[0], biases, strict=True):
         foot = -bias / norm * direction
         ends = torch.stack([foot - 2 * reach * along, foot + 2 * reach * along])
@@ -56,6 +56,6 @@ def draw(weight: Tensor, biases: Sequence[float], points: Tensor, labels: Tensor
             place.scatter(*points[kind].T.tolist(), s=14, marker=marker, c=colour)
         place.annotate("", foot.tolist(), (0, 0), arrowprops={"arrowstyle": "->"})
         right = ((points @ weight + bias > 0) == labels).float().mean()
-        place.set_title(f"b = {bias:g} (threshold {-bias:g}): {100 * right:.0f} % right", fontsize=9)
+        place.set_title(f"b = {bias:g} (threshold {0.0 - bias:g}): {100 * right:.0f} % right", fontsize=9)
         place.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
     return figure

@@ -66,6 +66,8 @@ def fold(
 
     Modules that only multiply channels by a parameter (LayerScale) or do so and add another are folded alike.
 
+    Holds for inputs of the example's shape; of another as long as the network treats them alike.
+
     Args:
         model: in evaluation mode; it is not changed.
         example: its input or inputs, for the graph and for the comparison of the outputs.

@@ -120,6 +120,8 @@ def redundant(model: nn.Module, example: Tensor | Sequence[Tensor], *, seed: int
     weight happens to be zero. A packed bias (query, key and value in one) is tried by the parts the network cuts it
     into, then by its mean.
 
+    Holds for inputs of the example's shape: on a feature map of one pixel zero padding has no border, for one.
+
     Proof: on a copy of the network in float64 all of them are replaced at once by random numbers, at three scales, with
     and without training mode; all at once, so that they can also be left out together. One whose change of the output
     exceeds half of the dtype's digits, relative to the largest output, is listed as `unproved` instead. Weight matrices
