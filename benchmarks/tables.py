@@ -672,8 +672,8 @@ def upsampling() -> str:
     note = (
         f"\nTimes the product of 64 to 256 channels on 128 x 128 pixels in the same layout and direction, of the same "
         f"round, median of {record['rounds']}; x2 of {' x '.join(map(str, record['shape']))}, float32, one thread, CPU "
-        f"time. Memory: MB on top of input and output, NCHW, 8 images, forward. Times torch's own, quartiles in brackets: "
-        f"transposed convolution {against_torch('transposed convolution k2 s2')}; pixel shuffle "
+        f"time. Memory: MB on top of input and output, NCHW, 8 images, forward. Times torch's own, quartiles in "
+        f"brackets: transposed convolution {against_torch('transposed convolution k2 s2')}; pixel shuffle "
         f"{against_torch('pixel shuffle')}. {source(record)}.\n"
     )
     head = ["layer", "NCHW, forward", "with backward", "channels-last, forward", "with backward", "MB"]
