@@ -15,7 +15,19 @@ from visavis.blocks.surrogates.classification import (
     recall,
     top_k_accuracy,
 )
-from visavis.blocks.surrogates.elementary import step
+from visavis.blocks.surrogates.elementary import (
+    argmax,
+    ceil,
+    clip,
+    exact_argmax,
+    exact_step,
+    floor,
+    max,
+    min,
+    round,
+    sign,
+    step,
+)
 from visavis.blocks.surrogates.overlap import dice, exact_dice, exact_jaccard, jaccard
 from visavis.blocks.surrogates.perturbation import perturb
 from visavis.blocks.surrogates.ranking import (
@@ -30,18 +42,33 @@ from visavis.blocks.surrogates.ranking import (
     roc_auc,
     spearman,
 )
+from visavis.blocks.surrogates.selection import (
+    exact_median,
+    exact_quantile,
+    exact_top_k,
+    median,
+    quantile,
+    top_k,
+)
 from visavis.blocks.surrogates.sequences import bleu, edit_distance, exact_bleu, exact_edit_distance
+from visavis.blocks.surrogates.simplex import entmax, entmax15, sparsemax
 from visavis.blocks.surrogates.sorting import exact_rank, rank, sort
 from visavis.blocks.surrogates.verification import exact_tar_at_far, tar_at_far
 
 __all__ = [
     "accuracy",
+    "argmax",
     "average_precision",
     "bleu",
+    "ceil",
+    "clip",
     "cohen_kappa",
     "dice",
     "edit_distance",
+    "entmax",
+    "entmax15",
     "exact_accuracy",
+    "exact_argmax",
     "exact_average_precision",
     "exact_bleu",
     "exact_cohen_kappa",
@@ -51,29 +78,42 @@ __all__ = [
     "exact_f_beta",
     "exact_jaccard",
     "exact_matthews",
+    "exact_median",
     "exact_ndcg",
     "exact_precision",
+    "exact_quantile",
     "exact_rank",
     "exact_recall",
     "exact_reciprocal_rank",
     "exact_roc_auc",
     "exact_spearman",
+    "exact_step",
     "exact_tar_at_far",
+    "exact_top_k",
     "exact_top_k_accuracy",
     "f1",
     "f_beta",
+    "floor",
     "jaccard",
     "matthews",
+    "max",
+    "median",
+    "min",
     "ndcg",
     "perturb",
     "precision",
+    "quantile",
     "rank",
     "recall",
     "reciprocal_rank",
     "roc_auc",
+    "round",
+    "sign",
     "sort",
+    "sparsemax",
     "spearman",
     "step",
     "tar_at_far",
+    "top_k",
     "top_k_accuracy",
 ]

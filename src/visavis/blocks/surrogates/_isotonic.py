@@ -35,8 +35,7 @@ def blocks(first: Tensor, second: Tensor, group: Tensor, *, entropic: bool) -> t
 
     `group` falls from left to right, too: no block holds plus infinity, a finite number or minus infinity together.
     """
-    bounds = aside(_entropic_bounds if entropic else _l2_bounds, first, second, group)
-    return bounds[..., 0, :], bounds[..., 1, :]
+    return aside(_entropic_bounds if entropic else _l2_bounds, first, second, group)
 
 
 class _Pool(torch.autograd.Function):
@@ -52,10 +51,15 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
         ctx.save_for_backward(*inputs[1:])
+        ctx.save_for_forward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return pool(grad, *ctx.saved_tensors), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return pool(tangent, *ctx.saved_tensors)
 
 
 def pool(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -70,15 +74,14 @@ def pool_exp(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
     return (pool((x - top).exp(), start, end) * (end - start)).log() + top
 
 
-def _l2_bounds(first: Tensor, second: Tensor, group: Tensor) -> Tensor:
+def _l2_bounds(first: Tensor, second: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     difference = (first - second).double()
     difference -= difference.mean(-1, keepdim=True)  # running sums over all rows stay small
     sums = pad(difference.view(-1).cumsum(0), (1, 0))
     bounds = torch.arange(len(sums), device=sums.device, dtype=torch.float64)
     inner = _inner(group)
-    last = len(bounds)
+    value, last = difference.view(-1), math.inf
     for _ in range(_ROUNDS):
-        value = sums.diff() / bounds.diff()
         rising = (value[1:] > value[:-1]).logical_and_(inner[1:])
         removed = int(rising.count_nonzero())
         if not removed:
@@ -87,7 +90,7 @@ def _l2_bounds(first: Tensor, second: Tensor, group: Tensor) -> Tensor:
             rising = _far(value, rising, inner, sums, bounds)
         kept = pad(~rising, (1, 1), value=True).nonzero().squeeze(1)
         sums, bounds, inner = sums.index_select(0, kept), bounds.index_select(0, kept), inner.index_select(0, kept[:-1])
-        last = removed
+        value, last = sums.diff() / bounds.diff(), removed
     else:
         bounds = bounds[_settle(torch.stack([sums.diff(), bounds.diff()]), inner, truediv, add)]
     return _spread(bounds.long(), group.shape)
@@ -114,7 +117,7 @@ def _far(value: Tensor, rising: Tensor, inner: Tensor, sums: Tensor, bounds: Ten
     return drawn[1:].logical_or_((value < mean)[:-1])
 
 
-def _entropic_bounds(first: Tensor, second: Tensor, group: Tensor) -> Tensor:
+def _entropic_bounds(first: Tensor, second: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     state = torch.stack([first, second]).double().view(2, -1)
     inner = _inner(group)
     bounds = torch.arange(len(inner) + 1, device=inner.device)
@@ -141,13 +144,12 @@ def _inner(group: Tensor) -> Tensor:
     return inner.view(-1)
 
 
-def _spread(bounds: Tensor, shape: torch.Size) -> Tensor:
-    """The bounds of every entry's block, [..., 2, n], from those of all blocks of all rows."""
+def _spread(bounds: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """The bounds of every entry's block, [..., n] each, from those of all blocks of all rows."""
     lengths = bounds.diff()
     block = torch.arange(len(lengths), device=bounds.device).repeat_interleave(lengths, output_size=shape.numel())
     start = bounds[:-1] % shape[-1]
-    end = start + lengths
-    return torch.stack([bound.index_select(0, block).view(shape) for bound in (start, end)], -2)
+    return start.index_select(0, block).view(shape), (start + lengths).index_select(0, block).view(shape)
 
 
 def _logaddexp(state: Tensor, kept: Tensor) -> Tensor:

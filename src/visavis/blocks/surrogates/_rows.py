@@ -5,48 +5,53 @@ A row is one slice along the axis a function works on; inside this folder that a
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from visavis.errors import InputError, TensorError
 
-__all__ = ["aside", "check_positive", "wide"]
+Result = TypeVar("Result", Tensor, tuple[Tensor, Tensor])
+
+__all__ = ["aside", "check_positive", "peaks", "wide"]
 
 
 class _Aside(torch.autograd.Function):
     @staticmethod
-    def forward(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    def forward(function: Callable[..., Any], *rows: Tensor) -> Any:
         return function(*rows)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
-        ctx.mark_non_differentiable(output)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
+        ctx.mark_non_differentiable(*(output if isinstance(output, tuple) else (output,)))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, ...]:  # noqa: ARG004
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:  # noqa: ARG004
         return (None,) * len(ctx.needs_input_grad)
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], function: Callable[..., Tensor], *rows: Tensor
-    ) -> tuple[Tensor, int]:
+    def jvp(ctx: Any, *tangents: Any) -> Any:  # noqa: ARG004
+        return None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], function: Callable[..., Any], *rows: Tensor) -> Any:
         sets = [
             row.expand(info.batch_size, *row.shape) if where is None else row.movedim(where, 0)
             for row, where in zip(rows, in_dims[1:], strict=True)
         ]
-        output: Tensor = _Aside.apply(function, *sets)  # type: ignore[no-untyped-call]
-        return output, 0
+        output = aside(function, *sets)
+        return output, (0,) * len(output) if isinstance(output, tuple) else 0
 
 
-def aside(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+def aside(function: Callable[..., Result], *rows: Tensor) -> Result:
     """`function` of tensors [..., n], without a gradient, and free to branch on their values even under vmap.
 
     A surrogate takes its structure from here (an order, blocks, a threshold) and computes its value from that by
     differentiable operations: as the structure is constant nearly everywhere, all derivatives are then right.
+    `function` returns one tensor or a tuple of them, whose leading axes are those of `rows`.
     """
-    output: Tensor = _Aside.apply(function, *rows)  # type: ignore[no-untyped-call]
+    output: Result = _Aside.apply(function, *rows)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -73,3 +78,17 @@ def check_positive(name: str, value: float) -> None:
     """
     if not 0.0 < value < math.inf:
         raise InputError(f"{name}: expected a positive number, got {value}")
+
+
+def peaks(rows: Tensor) -> Tensor:
+    """The largest entry of each row, [..., 1].
+
+    Raises:
+        InputError: it is infinite or NaN.
+    """
+    largest = rows.amax(-1, keepdim=True)
+    if not largest.isfinite().all():
+        raise InputError(
+            "x: expected a finite largest entry in every row, got infinity or NaN; is a row masked out completely?"
+        )
+    return largest

@@ -8,6 +8,7 @@ length, and the answer slides through the hull instead: it is a projection. Sort
 n: entries along the axis.
 """
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -42,7 +43,7 @@ def rank(
     check_positive("strength", strength)
     rows = wide("scores", scores, dim)
     n = rows.shape[-1]
-    order = aside(_order if descending else _reverse_order, rows)
+    order = aside(partial(_order, descending=not descending), rows)
     scaled = rows.gather(-1, order) / (-strength if descending else strength)  # falls from left to right
     ladder = torch.arange(n, 0, -1, dtype=rows.dtype, device=rows.device).expand_as(scaled)
     finite = _within_finite(scaled)
@@ -50,7 +51,7 @@ def rank(
     if regularization == "entropic":
         ranks = finite - pool_exp(finite, start, end) + pool_exp(ladder, start, end)
     else:
-        ranks = (finite - pool(finite, start, end)) + (n - (start + end - 1) / 2)
+        ranks = (finite - pool(finite, start, end)) + (n + 0.5 - (start + end).to(rows.dtype) / 2)
     return torch.empty_like(ranks).scatter(-1, order, ranks).to(scores.dtype).movedim(-1, dim)
 
 
@@ -70,7 +71,7 @@ def sort(
     check_positive("strength", strength)
     rows = wide("x", x, dim)
     n = rows.shape[-1]
-    values = rows.gather(-1, aside(_reverse_order, rows))
+    values = rows.gather(-1, aside(partial(_order, descending=True), rows))
     ladder = torch.arange(n, 0, -1, dtype=rows.dtype, device=rows.device).expand_as(values) / strength
     finite = _within_finite(values)
     start, end = blocks(ladder, finite, values, entropic=regularization == "entropic")
@@ -102,18 +103,8 @@ def _mean_ranks(rows: Tensor) -> Tensor:
     return torch.empty_like(rows).scatter_(-1, order, (first + last) / 2)
 
 
-def _reverse_order(rows: Tensor) -> Tensor:
-    return _order(rows, descending=True)
-
-
 def _order(rows: Tensor, *, descending: bool = False) -> Tensor:
-    """The indices that sort each row. As whole numbers that compare alike, float32 is sorted in two thirds the time.
-
-    Raises:
-        InputError: a NaN.
-    """
-    if rows.isnan().any():
-        raise InputError("scores: expected numbers, got NaN; did the training diverge?")
+    """The indices that sort each row, by whole numbers that compare alike: in float32 quicker than by the numbers."""
     whole, sign = (torch.int32, 31) if rows.dtype == torch.float32 else (torch.int64, 63)
     bits = rows.contiguous().view(whole)
     return (bits ^ ((bits >> sign) & torch.iinfo(whole).max)).sort(-1, descending=descending).indices
@@ -121,15 +112,18 @@ def _order(rows: Tensor, *, descending: bool = False) -> Tensor:
 
 def _within_finite(falling: Tensor) -> Tensor:
     """Infinite entries replaced by the largest or smallest finite one of their row, or by 0."""
-    ends = aside(_finite_ends, falling)
-    return falling.clamp(ends[..., 1:], ends[..., :1])
+    ends: list[Tensor] = []
 
+    def look(rows: Tensor) -> Tensor:
+        outer = rows[..., [0, -1]]
+        if outer.isnan().any():  # their bits are beyond those of infinity
+            raise InputError("expected numbers to sort, got NaN; did the training diverge?")
+        if outer.isinf().any():
+            finite = rows.isfinite()
+            low, high = rows.where(finite, torch.inf).amin(-1), rows.where(finite, -torch.inf).amax(-1)
+            outer = torch.stack([high, low], -1).where(finite.any(-1, keepdim=True), 0.0)
+            ends.append(outer)
+        return outer
 
-def _finite_ends(falling: Tensor) -> Tensor:
-    ends = falling[..., [0, -1]]
-    if ends.isinf().any():
-        finite = falling.isfinite()
-        low = falling.where(finite, torch.inf).amin(-1)
-        high = falling.where(finite, -torch.inf).amax(-1)
-        ends = torch.stack([high, low], -1).where(finite.any(-1, keepdim=True), 0.0)
-    return ends
+    limits = aside(look, falling)
+    return falling.clamp(limits[..., 1:], limits[..., :1]) if ends else falling

@@ -1,0 +1,189 @@
+"""Sparse stand-ins for the softmax: rows that sum to 1 in which what falls behind is exactly 0.
+
+All are ``[(alpha - 1) x - t]+ ^ (1 / (alpha - 1))`` with the threshold t at which they sum to 1; alpha = 1 would be the
+softmax, 2 is the projection onto the simplex. Few entries of a long row can be above
+it; they are found in one pass, and the threshold among them, without sorting.
+
+n: entries along the axis. Entries of minus infinity are left out: they get 0.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from visavis.blocks.surrogates._rows import aside, peaks, wide
+from visavis.errors import InputError
+
+__all__ = ["entmax", "entmax15", "sparsemax"]
+
+_GROUP = 16
+
+
+def sparsemax(x: Tensor, *, dim: int = -1) -> Tensor:
+    """The point of the simplex nearest to `x`: ``[x - t]+``.
+
+    For ``x / temperature`` and temperature to 0 it tends to the one-hot argmax, and is that as soon as the largest
+    entry is ahead of the next by `temperature`. The threshold is found by Newton's method, which on this convex,
+    piecewise linear function ends with the exact one (Michelot's algorithm).
+
+    Args:
+        x: float [..., n, ...]; half precision is computed in float32.
+        dim: the axis of n.
+
+    Returns:
+        Shape and dtype of `x`; rows sum to 1.
+
+    Raises:
+        TensorError: `x` is not float, or empty along `dim`.
+        InputError: a row of nothing but minus infinity, or with plus infinity or NaN.
+
+    Source: Martins and Astudillo, From Softmax to Sparsemax, ICML 2016, arXiv:1602.02068; Michelot, 1986.
+
+    >>> sparsemax(torch.tensor([1.0, 0.5, -1.0]))
+    tensor([0.7500, 0.2500, 0.0000])
+    """
+    return _entmax(x, 2.0, dim)
+
+
+def entmax15(x: Tensor, *, dim: int = -1) -> Tensor:
+    """Half way from softmax to `sparsemax`: ``[x / 2 - t]+ ^ 2``, sparse and without a kink where an entry becomes 0.
+
+    For ``x / temperature`` and temperature to 0 it tends to the one-hot argmax, and is that as soon as the largest
+    entry is ahead of the next by twice the temperature. Arguments and errors as `sparsemax`.
+
+    Source: Peters, Niculae and Martins, Sparse Sequence-to-Sequence Models, ACL 2019, arXiv:1905.05702.
+
+    >>> entmax15(torch.tensor([1.0, 1.0, -2.0]))
+    tensor([0.5000, 0.5000, 0.0000])
+    """
+    return _entmax(x, 1.5, dim)
+
+
+def entmax(x: Tensor, *, alpha: float, dim: int = -1) -> Tensor:
+    """The whole family: ``[(alpha - 1) x - t]+ ^ (1 / (alpha - 1))``, softmax for alpha = 1 and `sparsemax` for 2.
+
+    It maximises ``<p, x> + (1 - sum p^alpha) / (alpha (alpha - 1))`` over the simplex. For ``x / temperature`` and
+    temperature to 0 it tends to the one-hot argmax, and is that as soon as the largest entry is ahead of the next by
+    ``temperature / (alpha - 1)``. The threshold is found to rounding, by Newton's method or, above 2, bisection.
+
+    Args:
+        x: float [..., n, ...]; half precision is computed in float32.
+        alpha: at least 1. No gradient goes to it.
+        dim: the axis of n.
+
+    Returns:
+        Shape and dtype of `x`; rows sum to 1.
+
+    Raises:
+        TensorError: `x` is not float, or empty along `dim`.
+        InputError: as `sparsemax`, unless alpha is 1; `alpha` out of range.
+
+    Source: as `entmax15`, after Tsallis, 1988.
+
+    >>> entmax(torch.tensor([1.0, 0.5, -1.0]), alpha=2.0)
+    tensor([0.7500, 0.2500, 0.0000])
+    """
+    if not 1.0 <= alpha < torch.inf:
+        raise InputError(f"alpha: expected at least 1, got {alpha}")
+    return x.softmax(dim) if alpha == 1.0 else _entmax(x, alpha, dim)
+
+
+class _Entmax(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor, alpha: float) -> Tensor:
+        return aside(partial(_solve, alpha=alpha), rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+        ctx.alpha = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Entmax.jvp(ctx, grad), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None = None) -> Tensor:
+        """The matrix of derivatives, ``diag(s) - s s^T / sum(s)`` with ``s = y^(2 - alpha)``, is symmetric."""
+        [y] = ctx.saved_tensors
+        slope = _power(y, 2.0 - ctx.alpha)
+        by_entry = tangent * slope
+        return by_entry - slope * (by_entry.sum(-1, keepdim=True) / slope.sum(-1, keepdim=True))
+
+
+def _entmax(x: Tensor, alpha: float, dim: int) -> Tensor:
+    y: Tensor = _Entmax.apply(wide("x", x, dim), alpha)  # type: ignore[no-untyped-call]
+    return y.to(x.dtype).movedim(-1, dim)
+
+
+def _power(y: Tensor, exponent: float) -> Tensor:
+    """``y ^ exponent`` where y is above 0, and 0 with a slope of 0 elsewhere."""
+    if exponent == 0.0:
+        return y.detach().sign()
+    if exponent == 0.5 and not torch.is_grad_enabled():
+        return y.sqrt()
+    above = y > 0
+    return torch.where(above, torch.where(above, y, 1.0).pow(exponent), 0.0)
+
+
+def _solve(rows: Tensor, *, alpha: float) -> Tensor:
+    """The rows of `entmax`.
+
+    The threshold of some of the entries is at most that of all. So that of the largest of every `_GROUP` entries tells
+    which groups can hold an entry above the threshold, and after one pass over all that exist only those are looked at.
+
+    Raises:
+        InputError: the largest entry of a row is infinite or NaN.
+    """
+    n, power = rows.shape[-1], 1.0 / (alpha - 1.0)
+    flat = rows.reshape(-1, n)
+    width = -(-n // _GROUP)
+    groups = pad(flat, (0, width * _GROUP - n), value=-torch.inf).view(-1, _GROUP, width)
+    tops = groups.amax(1)
+    largest = peaks(tops)
+    tops = (tops - largest) * (alpha - 1.0)
+    low = _threshold(tops, power, steps=4)
+    row, group = (tops > low).nonzero(as_tuple=True)
+    found = ((groups[row, :, group] - largest[row]) * (alpha - 1.0)).double()
+    which, member = (found > low[row]).nonzero(as_tuple=True)
+    found, row, column = found[which, member], row[which], member * width + group[which]
+    counts = row.bincount(minlength=len(flat))
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    table = found.new_full((len(flat), int(counts.max())), -torch.inf)
+    table[row, place] = found
+    weights = (table - _threshold(table, power, steps=100)).clamp_(min=0.0).pow_(power)
+    weights /= weights.sum(-1, keepdim=True)
+    y = torch.zeros_like(flat)
+    y[row, column] = weights[row, place].to(y.dtype)
+    return y.view(rows.shape)
+
+
+def _threshold(x: Tensor, power: float, *, steps: int) -> Tensor:
+    """The t with ``sum [x - t]+ ^ power = 1``, of rows whose largest entry is 0; never above it but for rounding.
+
+    The left side to the power ``1 / power`` is a norm: for ``power >= 1`` it is convex, and Newton's method climbs to
+    the root from ``t = -1`` without overshooting, for ``power = 1`` in finitely many steps. Else, bisection.
+    """
+    low = x.new_full((*x.shape[:-1], 1), -1.0)
+    if power < 1.0:
+        high = torch.zeros_like(low)
+        for _ in range(steps):
+            middle = (low + high) / 2
+            over = (x - middle).clamp_(min=0.0).pow_(power).sum(-1, keepdim=True) >= 1.0
+            low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+        return low
+    for _ in range(steps):
+        above = (x - low).clamp_(min=0.0)
+        slope = above.sign() if power == 1.0 else above.pow(power - 1.0)
+        total = (slope * above).sum(-1, keepdim=True)
+        step = (total - total.pow(1.0 - 1.0 / power)) / slope.sum(-1, keepdim=True)
+        low = low + step.clamp_(min=0.0)
+        if step.max() <= torch.finfo(x.dtype).eps:
+            break
+    return low
