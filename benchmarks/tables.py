@@ -680,7 +680,79 @@ def upsampling() -> str:
     return table(head, rows) + note
 
 
+def blocks() -> str:
+    """A line or two for each block that was measured beside others."""
+    digits = result("estimators_digits")["estimators"]
+    draws = result("estimators_speed")["draws"]
+    errors = result("approximation_errors")
+    minima = errors["minima"]["parabola"]
+    activations, attention, fields = result("activations"), result("attention"), result("receptive")["summary"]
+    long = attention["speed"]["32768"]
+
+    def loss(name: str) -> str:
+        return f"{statistics.mean(digits[name]['train']):.2f}"
+
+    def times(name: str) -> str:
+        return f"{draws[name]['x softmax'][1]:.1f}"
+
+    def relu(name: str) -> str:
+        return f"{activations['times'][name]['times_relu'][1]:.1f}"
+
+    medians = errors["medians"]
+    worst = max(row["n Var over the optimum"] for name, row in medians.items() if name.endswith("RunningQuantile"))
+    rows = [
+        [
+            "estimators: -ELBO of a VAE of digits, 4 draws (exact gradient: " + loss("exact") + ")",
+            loss("Quadratic, 4 draws (ours)"),
+            f"RLOO {loss('RLOO, 4 draws')}",
+        ],
+        [
+            "estimators: a Gumbel-softmax draw, times a softmax",
+            times("Gumbel-softmax, soft, ours"),
+            f"torch {times('Gumbel-softmax, soft, torch.nn.functional')}",
+        ],
+        ["estimators: ReinMax, times a softmax", times("ReinMax, ours"), f"its package {times('ReinMax, reinmax')}"],
+        [
+            "approximation: a running median, variance over the best possible, worst of three laws",
+            f"{worst:.2f}",
+            "",
+        ],
+        [
+            "approximation: SPSA, squared error",
+            f"{minima['spsa'][1]:.4f}, no gains set",
+            f"noisyopt {minima['noisyopt, defaults'][1]:.2f}; its gains the best of 15: {_best_gains(minima)}",
+        ],
+        [
+            "activations: quick GELU, times ReLU",
+            relu("quick_gelu"),
+            f"composed {relu('quick_gelu, plain')}",
+        ],
+        [
+            f"activations: {activations['stack']['layers']} SwiGLU layers, peak MB",
+            f"{activations['stack']['peak_mb']['ours']:.0f}",
+            f"as usually written {activations['stack']['peak_mb']['plain']:.0f}",
+        ],
+        [
+            "receptive: networks of torchvision and timm on which the network itself contradicts nothing",
+            f"{fields['equal']} of {fields['networks']}",
+            "",
+        ],
+        [
+            "attention: causal, 32,768 places, forward and backward",
+            f"{long['linear causal, ours']['cpu_ms'][1] / 1000:.2f} s",
+            f"SDPA {long['SDPA causal']['cpu_ms'][1] / 1000:.0f} s",
+        ],
+    ]
+    note = "\nHow each was measured, and where it loses: on its page. One thread, float32.\n"
+    return table(["", "ours", "beside it"], rows) + note
+
+
+def _best_gains(minima: Result) -> str:
+    return next(f"{quartiles[1]:.4f}" for name, quartiles in minima.items() if name.endswith("the best of 15"))
+
+
 TABLES = {
+    "blocks": blocks,
     "metrics": metrics,
     "metrics_times": metrics_times,
     "activations_facts": activations_facts,
