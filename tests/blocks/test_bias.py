@@ -219,6 +219,31 @@ def test_dropout_behind_a_values_bias_in_training() -> None:
     assert told(bias.redundant(network, torch.randn(6, 4))) == {}
 
 
+def test_the_proof_catches_what_rules_get_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.ReLU(), nn.Linear(3, 3))
+    example = torch.randn(2, 4)
+    assert told(bias.redundant(network, example))[("0.bias", "mean")] == "always"
+    monkeypatch.setattr("visavis.blocks.bias._shift.constant", lambda plane, dims: True)  # noqa: ARG005
+    report = bias.redundant(network, example)
+    assert ("0.bias", "all") in {(each.name, each.part) for each in report.unproved}
+    assert "0.bias" not in {each.name for each in report.biases}
+
+
+def test_an_output_that_is_not_finite_proves_nothing() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            shares: Tensor = self.layer(x).softmax(0)
+            return shares * torch.nan
+
+    report = bias.redundant(Broken(), torch.randn(5, 4))
+    assert not report.biases
+    assert [each.name for each in report.unproved] == ["layer.bias"]
+
+
 def test_the_network_is_left_alone() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -53,7 +53,7 @@ class Redundancy:
     Attributes:
         biases: the redundant ones, in the order of the network's parameters.
         checked: how many biases the network has.
-        unproved: found by the rules, but the output changed: never seen so far, and kept here so that it would be.
+        unproved: found by the rules, but the output changed, or could not be compared as it is not finite.
         dtype: the type the proof was computed in.
     """
 
@@ -97,7 +97,6 @@ class _Part:
 @dataclass(frozen=True, slots=True)
 class _Found:
     part: _Part
-    absorb: bool
     absorbed: tuple[str, ...]
     ends: dict[str, list[str]]
 
@@ -262,7 +261,7 @@ def _outcome(
     """What becomes of a part in one mode: it ends, or else is absorbed, or else None."""
     value = graph.parameters.get(name)
     if value is None:
-        return _Found(part, False, (), {"nothing reads it": []})
+        return _Found(part, (), {"nothing reads it": []})
     for absorb in (False, True):
         shift = shifts[training, absorb]
         try:
@@ -270,7 +269,7 @@ def _outcome(
         except EscapedError:
             continue
         ends = shift.ends or ({} if shift.absorbed else {"reaches no output": []})
-        return _Found(part, absorb, tuple(each.name for each in shift.absorbed), ends)
+        return _Found(part, tuple(each.name for each in shift.absorbed), ends)
     return None
 
 
@@ -384,7 +383,10 @@ def _change(
             for name, by in each.items():
                 values[name] = values[name] + scale * by.to(values[name].dtype)
         outputs = _run(network, inputs, tensors, values, seed)
-        worst = max(worst, *(float((new - old).abs().max()) for new, old in zip(outputs, base, strict=True)))
+        changes = [float((new - old).abs().max()) for new, old in zip(outputs, base, strict=True)]
+        if any(math.isnan(change) for change in changes):
+            return math.inf
+        worst = max(worst, *changes)
     return worst / (max(float(output.abs().max()) for output in base) or 1.0)
 
 
