@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 from torch import nn
 from torch.nn.functional import conv_transpose2d, grid_sample, interpolate, max_pool2d
 
-from visavis.blocks import upsampling
+from visavis.blocks import receptive, upsampling
 from visavis.errors import InputError, TensorError
 
 SIZES = st.integers(1, 9)
@@ -349,3 +349,10 @@ def test_unpooling_refuses():
     with pytest.raises(TensorError, match=r"indices: expected int64 \[1, 1, 3, 3\], got int32"):
         upsampling.max_unpool2d(values, indices.int(), (6, 6))
     assert upsampling.max_unpool2d(values[:0], indices[:0], (6, 6)).shape == (0, 1, 6, 6)
+
+
+def test_other_families_can_trace_the_layers():
+    """A tracer sees one operation that it knows, not the tiles."""
+    for layer in (upsampling.PatchTranspose2d(4, 4, 2), upsampling.SubPixel2d(4, 4, kernel=1)):
+        found = receptive.fields(nn.Sequential(nn.Conv2d(4, 4, 3, stride=2, padding=1), layer), (4, 64, 64))
+        assert [(phase.size, phase.offset) for phase in found.output.axes[0].phases] == [(3, -1), (3, -1)]

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from visavis.errors import InputError, TensorError, expect
 
-__all__ = ["positive", "refuse_empty"]
+__all__ = ["by_tiles", "positive", "refuse_empty"]
 
 
 def positive(name: str, value: Any, least: int = 1) -> int:
@@ -21,3 +22,14 @@ def refuse_empty(name: str, images: Tensor) -> None:
     expect(name, images, "float", None, None, None, None)
     if 0 in images.shape[1:]:
         raise TensorError(f"{name}: expected channels and pixels, got {list(images.shape)}; was it cropped to nothing?")
+
+
+def by_tiles(images: Tensor) -> bool:
+    """Whether work by tiles is worth its while: torch's own is as quick in channels-last, and is what tracers know."""
+    return (
+        images.device.type == "cpu"
+        and images.is_contiguous()
+        and type(images) in (Tensor, nn.Parameter)  # no fake tensors
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )

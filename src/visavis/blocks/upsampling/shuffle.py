@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from visavis.blocks.upsampling._checks import positive, refuse_empty
+from visavis.blocks.upsampling._checks import by_tiles, positive, refuse_empty
 from visavis.errors import InputError, TensorError
 
 __all__ = ["SubPixel2d", "icnr_", "pixel_shuffle", "pixel_unshuffle"]
@@ -46,7 +46,7 @@ def pixel_shuffle(images: Tensor, factor: int) -> Tensor:
         raise TensorError(
             f"images: expected channels in groups of {factor**2} for factor {factor}, got {list(images.shape)}"
         )
-    if not _tiled(images):
+    if not by_tiles(images):
         return torch.pixel_shuffle(images, factor)
     out: Tensor = _Shuffle.apply(images, factor)  # type: ignore[no-untyped-call]  # torch's
     return out
@@ -62,7 +62,7 @@ def pixel_unshuffle(images: Tensor, factor: int) -> Tensor:
     refuse_empty("images", images)
     if images.shape[2] % factor or images.shape[3] % factor:
         raise TensorError(f"images: expected sides that {factor} divides, got {list(images.shape)}; pad them first")
-    if not _tiled(images):
+    if not by_tiles(images):
         return torch.pixel_unshuffle(images, factor)
     out: Tensor = _Unshuffle.apply(images, factor)  # type: ignore[no-untyped-call]  # torch's
     return out
@@ -137,16 +137,6 @@ class SubPixel2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return pixel_shuffle(self.conv(images), self.factor)
-
-
-def _tiled(images: Tensor) -> bool:
-    """Whether a tiled copy is worth its while: torch's own is as good in channels-last, and is what others trace."""
-    return (
-        images.device.type == "cpu"
-        and images.is_contiguous()
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-    )
 
 
 class _Shuffle(torch.autograd.Function):

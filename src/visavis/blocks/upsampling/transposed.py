@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from visavis.blocks.upsampling._checks import positive, refuse_empty
+from visavis.blocks.upsampling._checks import by_tiles, positive, refuse_empty
 from visavis.errors import TensorError, expect
 
 __all__ = ["PatchTranspose2d", "bilinear_", "patch_transpose2d"]
@@ -51,16 +51,10 @@ def patch_transpose2d(images: Tensor, weight: Tensor, bias: Tensor | None = None
         raise TensorError(f"weight: expected channels and a kernel, got {list(weight.shape)}")
     if bias is not None:
         expect("bias", bias, "float", weight.shape[1])
-    plain = (
-        images.device.type == "cpu"
-        and images.is_contiguous()
-        and images.dtype == weight.dtype
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch._C._are_functorch_transforms_active()
-        and len(images) > 0
+    tiled = (
+        by_tiles(images) and len(images) > 0 and images.dtype == weight.dtype and not torch.is_autocast_enabled("cpu")
     )
-    if not plain:
+    if not tiled:
         return conv_transpose2d(images, weight, bias, stride=(weight.shape[2], weight.shape[3]))
     out: Tensor = _Patches.apply(images, weight, bias)  # type: ignore[no-untyped-call]  # torch's
     return out
