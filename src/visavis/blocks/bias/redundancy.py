@@ -360,6 +360,7 @@ def _prove(
                     changes[index] = max(changes[index], worst)
             else:
                 groups += [group[: len(group) // 2], group[len(group) // 2 :]]
+        _set(tensors, before)
     told = [replace(bias, change=change) for (_, _, bias), change in zip(found, changes, strict=True)]
     return tuple(bias for bias in told if bias.change <= allowed), tuple(
         bias for bias in told if not bias.change <= allowed
@@ -408,13 +409,18 @@ def _moves(
     return moves
 
 
+def _set(tensors: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in values.items():
+            tensors[name].copy_(tensor)
+
+
 def _run(
     network: nn.Module, inputs: tuple[Tensor, ...], tensors: dict[str, Tensor], values: dict[str, Tensor], seed: int
 ) -> list[Tensor]:
     """The outputs with these values in place of parameters and buffers, which keep them."""
+    _set(tensors, values)
     with torch.no_grad(), torch.random.fork_rng(devices=()):
-        for name, tensor in values.items():
-            tensors[name].copy_(tensor)
         torch.manual_seed(seed)
         outputs = tree_flatten(network(*(tensor.clone() for tensor in inputs)))[0]
     return [leaf for leaf in outputs if isinstance(leaf, Tensor) and leaf.is_floating_point()]
