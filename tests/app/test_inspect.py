@@ -129,7 +129,7 @@ def test_biases_that_do_nothing_and_norms_that_fold():
     found = examine(model, (3, 5, 5))
     assert kinds(found)["bias"].startswith("1 bias does nothing (8 parameters): 0.bias; the first is subtracted with ")
     assert kinds(found)["norm"].startswith("1 of 1 norm or scale can be folded into other layers")
-    assert [row.marks for row in found.rows] == [(), ("bias",), ("norm",), (), (), ()]
+    assert [row.marks for row in found.rows] == [{"bias": 1, "norm": 1}, {"bias": 1}, {"norm": 1}, {}, {}, {}]
     assert not kinds(examine(model, (3, 5, 5), prove=False))
 
 
@@ -174,7 +174,7 @@ def test_checkerboards_are_those_that_a_constant_shows(kernel, stride, dilation,
     assert bool((middle == middle[0, 0]).all()) == even
     found = examine(nn.Sequential(model), (1, 12, 12))
     assert ("checkerboard" not in kinds(found)) == even
-    assert (row(found, "0").marks.count("checkerboard") == 0) == even
+    assert ("checkerboard" not in row(found, "0").marks) == even
 
 
 def test_a_last_stage_that_sees_too_little():

@@ -31,6 +31,7 @@ __all__ = [
     "amount",
     "examine",
     "field_text",
+    "marks_text",
     "memory",
     "shape_text",
 ]
@@ -99,7 +100,7 @@ class Row:
             where the output does not depend on the image.
         stride: input positions an output position, an axis each; None where there is no even pattern.
         own: flops, parameters, bytes and saved bytes that are no module's inside it.
-        marks: kinds of the findings that ask for a change of it.
+        marks: kinds of the findings that ask for a change, with how many modules they name, it and those inside.
     """
 
     name: str
@@ -115,7 +116,7 @@ class Row:
     field: tuple[int | None, ...]
     stride: tuple[float | None, ...]
     own: "Own"
-    marks: tuple[str, ...]
+    marks: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class Inspection:
                 if row.parameters or row.flops or row.activation_bytes or row.saved_bytes:
                     found.append(row)
             elif row.depth < depth and (row.own.parameters or row.own.flops):
-                found.append(replace(row, **asdict(row.own), name=f"{row.name or row.kind} itself", marks=()))
+                found.append(replace(row, **asdict(row.own), name=f"{row.name or row.kind} itself", marks={}))
         return found
 
     def depth_for(self, lines: int) -> int:
@@ -189,13 +190,14 @@ def examine(model: nn.Module, input_shape: tuple[int, ...], *, name: str = "", p
         model.eval()
         graph = trace(model, _example(model, (1, *input_shape)))
         saved, refused = _saved(model, input_shape)
-        proved = [*_biases(model, input_shape), *_norms(model, input_shape)] if prove else []
+        biases, norms = (_biases(model, input_shape), _norms(model, input_shape)) if prove else ([], [])
     attentions = _attentions(graph)
     findings = [
-        *proved,
+        *biases,
         *_checkerboards(graph),
         *_narrow(fields),
         *_quadratic(attentions),
+        *norms,
         *_idle(model, graph),
         *_training(saved, refused),
         *(Finding("assumed", "unknown", note) for note in fields.notes),
@@ -360,10 +362,10 @@ def _rows(
     parameters: Counter[str] = Counter()
     for name, tensor in model.named_parameters():
         parameters[name.rpartition(".")[0]] += tensor.numel()
-    marks: dict[str, list[str]] = defaultdict(list)
+    marks: dict[str, set[str]] = defaultdict(set)
     for finding in findings:
         for layer in finding.layers if finding.level == "mend" else ():
-            marks[layer].append(finding.kind)
+            marks[layer].add(finding.kind)
     runs = Counter(call.name for call in graph.calls)
     shapes = {call.name: call.outputs[0].shape for call in graph.calls if call.outputs}
     modules = dict(model.named_modules())
@@ -387,7 +389,7 @@ def _rows(
                 None if axis.stride is None else float(axis.stride) for axis in _axes(fields, name, runs[name])
             ),
             own=own,
-            marks=tuple(dict.fromkeys(marks[name])),
+            marks=dict(Counter(mark for each in inside for mark in sorted(marks[each]))),
         )
         if row.calls or row.parameters:
             rows.append(row)
@@ -607,6 +609,11 @@ def field_text(field: Sequence[int | None]) -> str:
     """
     sizes = ["all" if size is None else str(size) for size in field]
     return " x ".join(sizes if len(set(sizes)) > 1 else sizes[:1]) or "-"
+
+
+def marks_text(row: Row) -> str:
+    """The marks of a module: how many modules inside it, if it is not one layer."""
+    return ", ".join(mark if row.leaf else f"{count} {mark}" for mark, count in row.marks.items())
 
 
 def memory(number: int | None) -> str:

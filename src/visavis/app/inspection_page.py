@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from visavis import __version__
-from visavis.app.inspecting import Inspection, Row, amount, field_text, memory, shape_text
+from visavis.app.inspecting import Inspection, Row, amount, field_text, marks_text, memory, shape_text
 from visavis.app.output import printable
 from visavis.app.report import draft_of
 
@@ -57,7 +57,13 @@ def write_page(found: Inspection, path: Path, *, depth: int) -> None:
         loader=PackageLoader("visavis.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        amount=amount, memory=memory, field=field_text, shape=shape_text, printable=printable, stride=_stride
+        amount=amount,
+        memory=memory,
+        field=field_text,
+        shape=shape_text,
+        printable=printable,
+        stride=_stride,
+        marks=marks_text,
     )
     page = environment.get_template("inspection.html").render(
         found=found,

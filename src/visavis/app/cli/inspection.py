@@ -77,7 +77,7 @@ def _render(found: "Inspection", depth: int, page: Path | None) -> "RenderableTy
     from rich.table import Table
     from rich.text import Text
 
-    from visavis.app.inspecting import amount, field_text, memory, shape_text
+    from visavis.app.inspecting import amount, field_text, marks_text, memory, shape_text
 
     total = found.total
     saved = "" if total.saved_bytes is None else f", {memory(total.saved_bytes)} saved for backward"
@@ -103,7 +103,7 @@ def _render(found: "Inspection", depth: int, page: Path | None) -> "RenderableTy
             memory(row.activation_bytes),
             memory(row.saved_bytes),
             field_text(row.field),
-            ", ".join(row.marks),
+            marks_text(row) if row.name else "",
         )
     below = [] if page is None else ["", f"page: {printable(page)}"]
     return Group(printable(head), "", *findings, "", layers, *below)
