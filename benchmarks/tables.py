@@ -601,8 +601,9 @@ def metrics() -> str:
     settings = record["settings"]
     note = (
         f"\nLinear models on scikit-learn's digits, {settings['seeds']} splits: mean and standard deviation, and the "
-        "mean difference to the first line of each with its standard error. The temperature is the best of "
-        f"{', '.join(map(str, settings['temperatures']))} on data held back. {source(record)}.\n"
+        "mean difference to the first line of each with its standard error. Steps of Adam the best of "
+        f"{', '.join(map(str, settings['steps']))}, temperatures the best of "
+        f"{', '.join(map(str, settings['temperatures']))}, on data held back. {source(record)}.\n"
     )
     return table(["exact measure, unseen digits", "trained by", "", "gain"], rows) + note
 
@@ -751,7 +752,35 @@ def _best_gains(minima: Result) -> str:
     return next(f"{quartiles[1]:.4f}" for name, quartiles in minima.items() if name.endswith("the best of 15"))
 
 
+def soft_ranks() -> str:
+    """Ranks as multiples of a sort, sparse maps as multiples of a softmax."""
+    record = result("soft_ranks")
+    by_size = record["times torch.sort"]
+    sizes = list(by_size)
+    names = [name for name in by_size[sizes[0]]["normal"] if name != "torch.sort"]
+    rows = [[name, *(_spread(by_size[size]["normal"][name]) for size in sizes)] for name in names]
+    stairs = "sort of a staircase, strength 1"
+    rows.append([stairs, *(_spread(by_size[size]["staircase"][stairs]) for size in sizes)])
+    scales = record["times softmax"]
+    maps = [name for name in next(iter(scales.values())) if name != "softmax"]
+    more = [[name, *(_spread(scales[scale][name]) for scale in scales)] for name in maps]
+    out = record["left out"]
+    note = (
+        "\nForward and backward, CPU time, one thread, median (quartiles) of "
+        f"{record['settings']['rounds']} rounds. {f'Not installed, left out: {chr(44).join(out)}. ' if out else ''}"
+        f"{source(record)}.\n"
+    )
+    shape = " x ".join(f"{length:,}" for length in record["settings"]["rows"])
+    return (
+        table(["times torch.sort", *sizes], rows)
+        + "\n"
+        + table([f"times softmax, {shape}", *(scale for scale in scales)], more)
+        + note
+    )
+
+
 TABLES = {
+    "soft_ranks": soft_ranks,
     "blocks": blocks,
     "metrics": metrics,
     "metrics_times": metrics_times,
