@@ -24,15 +24,17 @@ class _Aside(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
-        ctx.mark_non_differentiable(*(output if isinstance(output, tuple) else (output,)))
+        outputs = output if isinstance(output, tuple) else (output,)
+        ctx.mark_non_differentiable(*outputs)
+        ctx.tangents = (None,) * len(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:  # noqa: ARG004
         return (None,) * len(ctx.needs_input_grad)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:  # noqa: ARG004
-        return None
+    def jvp(ctx: Any, *_: Any) -> Any:
+        return ctx.tangents if len(ctx.tangents) > 1 else None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], function: Callable[..., Any], *rows: Tensor) -> Any:

@@ -157,7 +157,7 @@ def floor(x: Tensor, *, temperature: float) -> Tensor:
     offset = wide_x - nearest  # in [-1/2, 1/2]
     if temperature > 0.25:
         value = offset - 0.5
-        for wave in range(1, math.ceil(reach / (2 * math.pi**2 * temperature)) + 1):
+        for wave in range(1, int(reach / (2 * math.pi**2 * temperature)) + 1):
             weight = 2 * math.pi * temperature / math.sinh(2 * math.pi**2 * wave * temperature)
             value = value + weight * (2 * math.pi * wave * offset).sin()
     else:

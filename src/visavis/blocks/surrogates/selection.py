@@ -2,8 +2,8 @@
 
 How many entries lie above a threshold t becomes ``sum sigmoid((x - t) / T)``, which falls from n to 0 as t rises: the
 threshold for a wanted number is one root, found without sorting. The implicit function theorem gives it a gradient,
-``weights / sum(weights)`` with the sigmoids' slopes as weights. The steps are those of `elementary`: the threshold is the
-exact quantile of the entries blurred by logistic noise of scale T.
+``weights / sum(weights)`` with the sigmoids' slopes as weights. The steps are those of `elementary`: the threshold is
+the exact quantile of the entries blurred by logistic noise of scale T.
 
 Half precision is computed in float32. n: entries along the axis.
 """
@@ -35,8 +35,8 @@ def top_k(x: Tensor, k: int, *, dim: int = -1, temperature: float) -> Tensor:
         TensorError: `x` is not float, or empty along `dim`.
         InputError: `k` or `temperature` out of range; plus infinity or NaN.
 
-    >>> top_k(torch.tensor([0.9, 0.1, 0.5, 0.4]), 2, temperature=0.05)
-    tensor([0.9997, 0.0024, 0.8799, 0.1180])
+    >>> top_k(torch.tensor([0.9, 0.1, 0.5, 0.4]), 2, temperature=0.1)
+    tensor([0.9886, 0.0283, 0.6140, 0.3691])
     """
     check_positive("temperature", temperature)
     rows = wide("x", x, dim)
@@ -69,7 +69,7 @@ def quantile(x: Tensor, q: float, *, dim: int = -1, temperature: float, mask: Te
 
     The exact quantile interpolates between the order statistics below and above place ``q (n - 1)``, counted from 0.
     Each of the two, of place j, becomes the threshold that has ``j + 1/2`` of the blurred entries below it, which lies
-    between ``T log(2 (n - j) - 1)`` below the exact one and ``T log(2 j + 1)`` above it. The weights of the gradient are
+    between ``T log(2 (n - j) - 1)`` below the exact one and ``T log(2 j + 1)`` above it. The gradient's weights are
     positive and sum to 1.
 
     Args:

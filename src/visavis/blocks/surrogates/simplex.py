@@ -142,6 +142,8 @@ def _solve(rows: Tensor, *, alpha: float) -> Tensor:
         InputError: the largest entry of a row is infinite or NaN.
     """
     n, power = rows.shape[-1], 1.0 / (alpha - 1.0)
+    if not rows.numel():
+        return torch.zeros_like(rows)
     flat = rows.reshape(-1, n)
     width = -(-n // _GROUP)
     groups = pad(flat, (0, width * _GROUP - n), value=-torch.inf).view(-1, _GROUP, width)
