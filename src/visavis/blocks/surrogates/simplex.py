@@ -91,49 +91,64 @@ def entmax(x: Tensor, *, alpha: float, dim: int = -1) -> Tensor:
     return x.softmax(dim) if alpha == 1.0 else _entmax(x, alpha, dim)
 
 
-class _Entmax(torch.autograd.Function):
+class _Support(torch.autograd.Function):
+    """The weights above 0 and their columns, [..., K], short rows padded with weights of 0.
+
+    All that follows is done on these few; the matrix of derivatives, ``diag(s) - s s^T / sum(s)`` with
+    ``s = weights^(2 - alpha)``, is symmetric.
+    """
+
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(rows: Tensor, alpha: float) -> Tensor:
+    def forward(rows: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         return aside(partial(_solve, alpha=alpha), rows)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-        ctx.save_for_forward(output)
-        ctx.alpha = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*output)
+        ctx.save_for_forward(*output)
+        ctx.n, ctx.alpha = inputs[0].shape[-1], inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Entmax.jvp(ctx, grad), None
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, None]:
+        weights, columns = ctx.saved_tensors
+        return _spread(_through(grad, weights, ctx.alpha), columns, ctx.n), None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None = None) -> Tensor:
-        """The matrix of derivatives, ``diag(s) - s s^T / sum(s)`` with ``s = y^(2 - alpha)``, is symmetric."""
-        [y] = ctx.saved_tensors
-        slope = _power(y, 2.0 - ctx.alpha)
-        by_entry = tangent * slope
-        return by_entry - slope * (by_entry.sum(-1, keepdim=True) / slope.sum(-1, keepdim=True))
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, None]:
+        weights, columns = ctx.saved_tensors
+        return _through(tangent.gather(-1, columns), weights, ctx.alpha), None
 
 
 def _entmax(x: Tensor, alpha: float, dim: int) -> Tensor:
-    y: Tensor = _Entmax.apply(wide("x", x, dim), alpha)  # type: ignore[no-untyped-call]
-    return y.to(x.dtype).movedim(-1, dim)
+    rows = wide("x", x, dim)
+    weights, columns = _Support.apply(rows, alpha)  # type: ignore[no-untyped-call]
+    return _spread(weights, columns, rows.shape[-1]).to(x.dtype).movedim(-1, dim)
+
+
+def _spread(entries: Tensor, columns: Tensor, n: int) -> Tensor:
+    """[..., K] in its columns of [..., n], and 0 elsewhere."""
+    return entries.new_zeros(*entries.shape[:-1], n).scatter_add(-1, columns, entries)
+
+
+def _through(change: Tensor, weights: Tensor, alpha: float) -> Tensor:
+    slope = _power(weights, 2.0 - alpha)
+    by_entry = change * slope
+    return by_entry - slope * (by_entry.sum(-1, keepdim=True) / slope.sum(-1, keepdim=True))
 
 
 def _power(y: Tensor, exponent: float) -> Tensor:
     """``y ^ exponent`` where y is above 0, and 0 with a slope of 0 elsewhere."""
     if exponent == 0.0:
         return y.detach().sign()
-    if exponent == 0.5 and not torch.is_grad_enabled():
-        return y.sqrt()
     above = y > 0
     return torch.where(above, torch.where(above, y, 1.0).pow(exponent), 0.0)
 
 
-def _solve(rows: Tensor, *, alpha: float) -> Tensor:
-    """The rows of `entmax`.
+def _solve(rows: Tensor, *, alpha: float) -> tuple[Tensor, Tensor]:
+    """The weights above 0 and their columns.
 
     The threshold of some of the entries is at most that of all. So that of the largest of every `_GROUP` entries tells
     which groups can hold an entry above the threshold, and after one pass over all that exist only those are looked at.
@@ -143,10 +158,12 @@ def _solve(rows: Tensor, *, alpha: float) -> Tensor:
     """
     n, power = rows.shape[-1], 1.0 / (alpha - 1.0)
     if not rows.numel():
-        return torch.zeros_like(rows)
+        return rows[..., :1], torch.zeros_like(rows[..., :1], dtype=torch.int64)
     flat = rows.reshape(-1, n)
     width = -(-n // _GROUP)
-    groups = pad(flat, (0, width * _GROUP - n), value=-torch.inf).view(-1, _GROUP, width)
+    if n % _GROUP:
+        flat = pad(flat, (0, width * _GROUP - n), value=-torch.inf)
+    groups = flat.view(-1, _GROUP, width)
     tops = groups.amax(1)
     largest = peaks(tops)
     tops = (tops - largest) * (alpha - 1.0)
@@ -159,11 +176,12 @@ def _solve(rows: Tensor, *, alpha: float) -> Tensor:
     place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
     table = found.new_full((len(flat), int(counts.max())), -torch.inf)
     table[row, place] = found
+    columns = torch.zeros_like(table, dtype=torch.int64)
+    columns[row, place] = column
     weights = (table - _threshold(table, power, steps=100)).clamp_(min=0.0).pow_(power)
     weights /= weights.sum(-1, keepdim=True)
-    y = torch.zeros_like(flat)
-    y[row, column] = weights[row, place].to(y.dtype)
-    return y.view(rows.shape)
+    shape = (*rows.shape[:-1], -1)
+    return weights.to(rows.dtype).view(shape), columns.view(shape)
 
 
 def _threshold(x: Tensor, power: float, *, steps: int) -> Tensor:
