@@ -1,15 +1,14 @@
-"""Soft ranks against torch's sort, and sparse maps against its softmax, forward and backward.
+"""Soft ranks and sorting beside torch.sort, sparsemax and entmax beside softmax: forward and backward, CPU time.
 
     python benchmarks/bench_soft_ranks.py
 
-One thread, float32, CPU time; contestants take turns within each round, and a ratio is to the base of the same round.
-Peers that are not installed are left out, and the result says so. The worst case is a staircase that a sequential
-pool-adjacent-violators would go back over again and again.
+One thread, float32. Contestants take turns within each round, and a ratio is one of the same round, so that a slow
+moment of a shared machine hits both. Peers that are not installed are left out, and the result names them.
 """
 
-import importlib
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,97 +16,114 @@ import torch
 from harness import write_result
 from torch import Tensor
 
-from visavis.blocks import surrogates
+from visavis.blocks.surrogates import entmax15, rank, sort, sparsemax
 
-SIZES = {"100 x 1,000": (100, 1000), "10 x 10,000": (10, 10_000)}
-ROWS = (100, 10_000)
-ROUNDS = 25
-STRENGTHS = (0.001, 0.1, 1.0, 100.0)
+ROUNDS = 41
+SORTED = ((100, 1000), (10, 10_000))
+STRENGTHS = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)
+SPARSE = (100, 10_000)
 
-
-def peer(name: str) -> Any:
-    """The module, or None where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
+Contestants = dict[str, Callable[[], object]]
 
 
-def ratios(x: Tensor, contestants: dict[str, Callable[[Tensor], Tensor]]) -> dict[str, list[float]]:
-    """Quartiles of forward and backward over the first contestant of the same round."""
-    generator = torch.Generator().manual_seed(1)
-    weights = torch.randn(x.shape, generator=generator)
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(ROUNDS + 1):
-        for name, function in contestants.items():
-            leaf = x.clone().requires_grad_()
+def step(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
+    """One forward and backward."""
+    leaf = x.clone().requires_grad_()
+    gradient = torch.randn(function(x).shape, generator=torch.Generator().manual_seed(1))
+
+    def run() -> None:
+        leaf.grad = None
+        function(leaf).backward(gradient)
+
+    return run
+
+
+def normal(*shape: int) -> Tensor:
+    """Standard normal."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def staircase(rows: int, n: int) -> Tensor:
+    """Gaps that grow from .999 of the strength, 1, to beyond it: merging two blocks makes the next pair rise."""
+    place = torch.arange(n, dtype=torch.float64)
+    return (0.999 * place + 0.001 / n * place.square()).float().expand(rows, n)
+
+
+def ranks(rows: int, n: int) -> Contestants:
+    """By name, one forward and backward."""
+    x = normal(rows, n)
+    found: Contestants = {"torch.sort": step(lambda v: v.sort(-1).values, x)}
+    for strength in STRENGTHS:
+        found[f"rank, strength {strength:g}"] = step(lambda v, s=strength: rank(v, strength=s), x)  # type: ignore[misc]
+    found["rank, strength 1, a staircase"] = step(lambda v: rank(v, strength=1.0), staircase(rows, n))
+    found["rank, entropic, strength 1"] = step(lambda v: rank(v, strength=1.0, regularization="entropic"), x)
+    for strength in (0.1, 10.0):
+        found[f"sort, strength {strength:g}"] = step(lambda v, s=strength: sort(v, strength=s), x)  # type: ignore[misc]
+    if find_spec("torchsort"):
+        import torchsort
+
+        found["torchsort.soft_rank, strength 1"] = step(lambda v: torchsort.soft_rank(v), x)
+    return found
+
+
+def maps(rows: int, n: int) -> Contestants:
+    """By name, one forward and backward."""
+    x = normal(rows, n)
+    found: Contestants = {
+        "softmax": step(lambda v: v.softmax(-1), x),
+        "sparsemax": step(sparsemax, x),
+        "entmax15": step(entmax15, x),
+        "sparsemax, rows of equal entries": step(sparsemax, torch.zeros(rows, n)),
+        "entmax15, rows of equal entries": step(entmax15, torch.zeros(rows, n)),
+    }
+    if find_spec("entmax"):
+        import entmax as peer
+
+        found |= {
+            "entmax package, sparsemax": step(lambda v: peer.sparsemax(v, dim=-1), x),
+            "entmax package, entmax15": step(lambda v: peer.entmax15(v, dim=-1), x),
+            "entmax package, sparsemax, k = 100": step(lambda v: peer.sparsemax(v, dim=-1, k=100), x),
+            "entmax package, entmax15, k = 100": step(lambda v: peer.entmax15(v, dim=-1, k=100), x),
+            "entmax package, entmax15 by bisection": step(lambda v: peer.entmax_bisect(v, alpha=1.5, dim=-1), x),
+        }
+    return found
+
+
+def quartiles(values: list[float], digits: int) -> list[float]:
+    """Lower, median, upper."""
+    return [round(float(np.percentile(values, percent)), digits) for percent in (25, 50, 75)]
+
+
+def timings(steps: Contestants) -> dict[str, Any]:
+    """CPU milliseconds, and ratios to the first of the contestants in the same round."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(ROUNDS + 1):
+        for name, run in steps.items():
             start = time.process_time()
-            function(leaf).backward(weights)
-            seconds[name].append(time.process_time() - start)
-    base = np.array(next(iter(seconds.values()))[1:])
+            run()
+            if number:  # the first round warms up
+                seconds[name].append(time.process_time() - start)
+    base = next(iter(seconds.values()))
     return {
-        name: [round(float(q), 3) for q in np.percentile(np.array(spent[1:]) / base, (25, 50, 75))]
-        for name, spent in seconds.items()
+        name: {
+            "cpu_ms": quartiles([1e3 * second for second in mine], 3),
+            "ratio": quartiles([a / b for a, b in zip(mine, base, strict=True)], 2),
+        }
+        for name, mine in seconds.items()
     }
-
-
-def ranks(rows: int, n: int) -> dict[str, dict[str, list[float]]]:
-    """Of normal scores at several strengths, and of scores made to be slow."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(rows, n, generator=generator)
-    stairs = torch.arange(n, dtype=torch.float32).expand(rows, n).clone()
-    stairs[:, 0] = 2.0 * n * n  # pulls in one stair after another
-    torchsort = peer("torchsort")
-
-    def soft(strength: float) -> Callable[[Tensor], Tensor]:
-        return lambda x: surrogates.rank(x, strength=strength)
-
-    contestants: dict[str, Callable[[Tensor], Tensor]] = {"torch.sort": lambda x: x.sort(-1).values}
-    contestants |= {f"rank, strength {strength:g}": soft(strength) for strength in STRENGTHS}
-    contestants["rank, entropic, strength 1"] = lambda x: surrogates.rank(x, strength=1.0, regularization="entropic")
-    contestants["sort, strength 1"] = lambda x: surrogates.sort(x, strength=1.0)
-    if torchsort:
-        contestants["torchsort.soft_rank, strength 1"] = lambda x: torchsort.soft_rank(x, regularization_strength=1.0)
-    worst = {
-        "torch.sort": contestants["torch.sort"],
-        "sort of a staircase, strength 1": contestants["sort, strength 1"],
-    }
-    return {"normal": ratios(x, contestants), "staircase": ratios(stairs, worst)}
-
-
-def sparse() -> dict[str, dict[str, list[float]]]:
-    """Normal logits, and ten times as peaked and as flat."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(ROWS, generator=generator)
-    entmax = peer("entmax")
-    contestants: dict[str, Callable[[Tensor], Tensor]] = {
-        "softmax": lambda x: x.softmax(-1),
-        "sparsemax": surrogates.sparsemax,
-        "entmax15": surrogates.entmax15,
-        "entmax, alpha 1.3": lambda x: surrogates.entmax(x, alpha=1.3),
-        "top_k of 100": lambda x: surrogates.top_k(x, 100, temperature=0.1),
-        "quantile": lambda x: surrogates.quantile(x, 0.9, temperature=0.1)[:, None].expand(x.shape),
-    }
-    if entmax:
-        contestants["sparsemax, entmax package"] = lambda x: entmax.sparsemax(x, -1)
-        contestants["entmax15, entmax package"] = lambda x: entmax.entmax15(x, -1)
-        contestants["sparsemax, entmax package, k 100"] = lambda x: entmax.sparsemax(x, -1, 100)
-    return {f"logits of deviation {scale:g}": ratios(scale * x, contestants) for scale in (0.1, 1.0, 10.0)}
 
 
 def main() -> None:
-    """Write results/soft_ranks--<machine>.json."""
+    """Measure, and write the result."""
     torch.set_num_threads(1)
-    write_result(
-        "soft_ranks",
-        {
-            "settings": {"rounds": ROUNDS, "rows": ROWS, "threads": 1},
-            "left out": [name for name in ("torchsort", "entmax") if peer(name) is None],
-            "times torch.sort": {size: ranks(*shape) for size, shape in SIZES.items()},
-            "times softmax": sparse(),
-        },
-        packages=("torch", "entmax", "torchsort"),
-    )
+    report: dict[str, Any] = {
+        "rounds": ROUNDS,
+        "threads": 1,
+        "left out": [name for name in ("entmax", "torchsort") if not find_spec(name)],
+        "ranks": {f"{rows} x {n}": timings(ranks(rows, n)) for rows, n in SORTED},
+        "maps": {f"{SPARSE[0]} x {SPARSE[1]}": timings(maps(*SPARSE))},
+    }
+    write_result("soft_ranks", report, packages=("torch", "entmax", "torchsort"))
 
 
 if __name__ == "__main__":

@@ -755,28 +755,17 @@ def _best_gains(minima: Result) -> str:
 def soft_ranks() -> str:
     """Ranks as multiples of a sort, sparse maps as multiples of a softmax."""
     record = result("soft_ranks")
-    by_size = record["times torch.sort"]
-    sizes = list(by_size)
-    names = [name for name in by_size[sizes[0]]["normal"] if name != "torch.sort"]
-    rows = [[name, *(_spread(by_size[size]["normal"][name]) for size in sizes)] for name in names]
-    stairs = "sort of a staircase, strength 1"
-    rows.append([stairs, *(_spread(by_size[size]["staircase"][stairs]) for size in sizes)])
-    scales = record["times softmax"]
-    maps = [name for name in next(iter(scales.values())) if name != "softmax"]
-    more = [[name, *(_spread(scales[scale][name]) for scale in scales)] for name in maps]
-    out = record["left out"]
+    ranks, maps = record["ranks"], record["maps"]
+    names = [name for name in next(iter(ranks.values())) if name != "torch.sort"]
+    rows = [[name, *(_spread(size[name]["ratio"]) for size in ranks.values())] for name in names]
+    [(shape, found)] = maps.items()
+    more = [[name, _spread(row["ratio"])] for name, row in found.items() if name != "softmax"]
+    out = f"Not installed, left out: {', '.join(record['left out'])}. " if record["left out"] else ""
     note = (
         "\nForward and backward, CPU time, one thread, median (quartiles) of "
-        f"{record['settings']['rounds']} rounds. {f'Not installed, left out: {chr(44).join(out)}. ' if out else ''}"
-        f"{source(record)}.\n"
+        f"{record['rounds']} rounds. {out}{source(record)}.\n"
     )
-    shape = " x ".join(f"{length:,}" for length in record["settings"]["rows"])
-    return (
-        table(["times torch.sort", *sizes], rows)
-        + "\n"
-        + table([f"times softmax, {shape}", *(scale for scale in scales)], more)
-        + note
-    )
+    return table(["times torch.sort", *ranks], rows) + "\n" + table([f"times softmax, {shape}", ""], more) + note
 
 
 TABLES = {
