@@ -20,6 +20,7 @@ from visavis.errors import InputError
 __all__ = ["entmax", "entmax15", "sparsemax"]
 
 _GROUP = 16
+_MANY = 1 / 2  # share of the groups from which on all entries are looked at
 
 
 def sparsemax(x: Tensor, *, dim: int = -1) -> Tensor:
@@ -168,20 +169,32 @@ def _solve(rows: Tensor, *, alpha: float) -> tuple[Tensor, Tensor]:
     largest = peaks(tops)
     tops = (tops - largest) * (alpha - 1.0)
     low = _threshold(tops, power, steps=4)
-    row, group = (tops > low).nonzero(as_tuple=True)
-    found = ((groups[row, :, group] - largest[row]) * (alpha - 1.0)).double()
-    which, member = (found > low[row]).nonzero(as_tuple=True)
-    found, row, column = found[which, member], row[which], member * width + group[which]
-    counts = row.bincount(minlength=len(flat))
-    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
-    table = found.new_full((len(flat), int(counts.max())), -torch.inf)
-    table[row, place] = found
-    columns = torch.zeros_like(table, dtype=torch.int64)
-    columns[row, place] = column
+    close = tops > low
+    if int(close.count_nonzero()) > close.numel() * _MANY:
+        table = ((flat - largest) * (alpha - 1.0))[:, :n]
+        columns = torch.arange(n, device=rows.device).expand(len(table), n)
+    else:
+        table, columns = _candidates(groups, close, (largest, low), alpha)
     weights = (table - _threshold(table, power, steps=100)).clamp_(min=0.0).pow_(power)
     weights /= weights.sum(-1, keepdim=True)
     shape = (*rows.shape[:-1], -1)
     return weights.to(rows.dtype).view(shape), columns.view(shape)
+
+
+def _candidates(groups: Tensor, close: Tensor, bounds: tuple[Tensor, Tensor], alpha: float) -> tuple[Tensor, Tensor]:
+    """The entries of the groups that are `close`, as far as they are above the lower bound, and their columns."""
+    largest, low = bounds
+    row, group = close.nonzero(as_tuple=True)
+    found = ((groups[row, :, group] - largest[row]) * (alpha - 1.0)).double()
+    which, member = (found > low[row]).nonzero(as_tuple=True)
+    found, row, column = found[which, member], row[which], member * groups.shape[-1] + group[which]
+    counts = row.bincount(minlength=len(groups))
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    table = found.new_full((len(groups), int(counts.max())), -torch.inf)
+    table[row, place] = found
+    columns = torch.zeros_like(table, dtype=torch.int64)
+    columns[row, place] = column
+    return table, columns
 
 
 def _threshold(x: Tensor, power: float, *, steps: int) -> Tensor:

@@ -162,10 +162,21 @@ def _mean_ranks(rows: Tensor) -> Tensor:
 
 
 def _order(rows: Tensor, *, descending: bool = False) -> Tensor:
-    """The indices that sort each row, by whole numbers that compare alike: in float32 quicker than by the numbers."""
+    """The indices that sort each row, by whole numbers that compare as the entries do, which torch sorts sooner.
+
+    Soonest, by digits, all in one row: on a CPU, the rows of a tensor that its cache holds are sorted as one, each
+    entry below its row's number.
+    """
     whole, sign = (torch.int32, 31) if rows.dtype == torch.float32 else (torch.int64, 63)
     bits = rows.contiguous().view(whole)
-    return (bits ^ ((bits >> sign) & torch.iinfo(whole).max)).sort(-1, descending=descending).indices
+    keys = bits ^ ((bits >> sign) & torch.iinfo(whole).max)
+    keys = ~keys if descending else keys
+    n = rows.shape[-1]
+    if whole == torch.int64 or rows.device.type != "cpu" or n < 256 or not 4096 <= rows.numel() <= 2**18:
+        return keys.sort(-1).indices
+    number = torch.arange(rows.numel() // n)[:, None]
+    joined = keys.view(-1, n) + ((number << 32) + 2**31)
+    return (joined.view(-1).sort().indices.view(-1, n) - number * n).view(rows.shape)
 
 
 def _within_finite(falling: Tensor) -> Tensor:
