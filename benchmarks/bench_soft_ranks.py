@@ -43,10 +43,11 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def staircase(rows: int, n: int) -> Tensor:
-    """Gaps that grow from .999 of the strength, 1, to beyond it: merging two blocks makes the next pair rise."""
+def cascade(rows: int, n: int) -> Tensor:
+    """For strength 1: only the two equal scores violate, and every merge of their block makes the next pair do so."""
     place = torch.arange(n, dtype=torch.float64)
-    return (0.999 * place + 0.001 / n * place.square()).float().expand(rows, n)
+    violating = torch.where(place == 0, -1.0, -(place - 1) / n**2)
+    return (violating + n - place).float().expand(rows, n)
 
 
 def ranks(rows: int, n: int) -> Contestants:
@@ -55,7 +56,7 @@ def ranks(rows: int, n: int) -> Contestants:
     found: Contestants = {"torch.sort": step(lambda v: v.sort(-1).values, x)}
     for strength in STRENGTHS:
         found[f"rank, strength {strength:g}"] = step(lambda v, s=strength: rank(v, strength=s), x)  # type: ignore[misc]
-    found["rank, strength 1, a staircase"] = step(lambda v: rank(v, strength=1.0), staircase(rows, n))
+    found["rank, strength 1, a cascade"] = step(lambda v: rank(v, strength=1.0), cascade(rows, n))
     found["rank, entropic, strength 1"] = step(lambda v: rank(v, strength=1.0, regularization="entropic"), x)
     for strength in (0.1, 10.0):
         found[f"sort, strength {strength:g}"] = step(lambda v, s=strength: sort(v, strength=s), x)  # type: ignore[misc]
