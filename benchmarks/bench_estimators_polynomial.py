@@ -62,7 +62,6 @@ ESTIMATORS: dict[str, tuple[Callable[[], Estimator] | None, int]] = {  # None: t
     "Gumbel-softmax tau .5": (lambda: GumbelSoftmax(tau=0.5), 1),
     "hard Gumbel-softmax tau .5": (lambda: GumbelSoftmax(tau=0.5, hard=True), 1),
     "straight-through": (StraightThrough, 1),
-    "straight-through, 4 draws": (StraightThrough, 4),
     "REINFORCE": (ScoreFunction, 1),
     "REINFORCE, running mean": (lambda: ScoreFunction(RunningBaseline()), 1),
     "REINFORCE, network": (lambda: ScoreFunction(NetworkBaseline(network(BITS))), 1),
@@ -119,8 +118,10 @@ def main() -> None:
         "settings": {"bits": BITS, "target": TARGET, "batch": BATCH, "steps": STEPS, "rate": RATE, "seeds": SEEDS},
         "optimum": {f"{power}": round(TARGET**power, 5) for power in POWERS},
         "draws": {name: samples for name, (_, samples) in ESTIMATORS.items()},
-        "final loss, a value a seed": {f"{power}": kept[f"{power}"] for power in POWERS},
-        "cpu_s": kept["cpu_s"],
+        "final loss, a value a seed": {
+            f"{power}": {name: kept[f"{power}"][name] for name in ESTIMATORS} for power in POWERS
+        },
+        "cpu_s": {name: kept["cpu_s"][name] for name in ESTIMATORS},
     }
     write_result("estimators_polynomial", report, packages=("torch",))
     KEPT.unlink()
