@@ -10,6 +10,8 @@ from torch import Tensor
 
 _BLOCK = 65_536  # numbers a block: small enough for the cache and for sums in float32
 
+__all__ = ["Moments", "empty", "of_rows", "union"]
+
 
 class Moments(NamedTuple):
     """What is left of rows: their weight, their mean, and the sum of products of their distances from it."""

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+__all__ = ["Sketch"]
+
 _BUFFER = 2048
 _KEPT = 65_536
 
