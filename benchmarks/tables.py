@@ -699,6 +699,9 @@ def blocks() -> str:
     def relu(name: str) -> str:
         return f"{activations['times'][name]['times_relu'][1]:.1f}"
 
+    record = result("soft_ranks")
+    [maps] = record["maps"].values()
+    rank = record["ranks"]["100 x 1000"]["rank, strength 1"]["ratio"][1]
     medians = errors["medians"]
     worst = max(row["n Var over the optimum"] for name, row in medians.items() if name.endswith("RunningQuantile"))
     rows = [
@@ -713,6 +716,12 @@ def blocks() -> str:
             f"torch {times('Gumbel-softmax, soft, torch.nn.functional')}",
         ],
         ["estimators: ReinMax, times a softmax", times("ReinMax, ours"), f"its package {times('ReinMax, reinmax')}"],
+        ["surrogates: soft ranks, 100 x 1,000, times torch.sort", f"{rank:.1f}", ""],
+        [
+            "surrogates: sparsemax, 100 x 10,000, times softmax",
+            f"{maps['sparsemax']['ratio'][1]:.1f}",
+            f"entmax {maps['entmax package, sparsemax']['ratio'][1]:.0f}",
+        ],
         [
             "approximation: a running median, variance over the best possible, worst of three laws",
             f"{worst:.2f}",
