@@ -146,6 +146,7 @@ OPERATIONS = {
     "written slices": Of(taken, conv(3, padding=1)),
     "shift of channels": nn.Sequential(Of(shift), conv(3)),
     "stack": Of(lambda x, a: torch.stack([x, a(x)], 1).amax(1), conv(3, padding=1)),
+    "stack, as the last dim": Of(lambda x, a: torch.stack([x, a(x)], -1).amax(-1), conv(3, padding=1)),
     "unbind": Of(lambda x: x.unbind(2)[3] * 2),
     "split": Of(lambda x: torch.cat(x.split(3, 3)[::-1], 3)),
     "squeeze and excite": Of(lambda x, c: c(x) * x.mean((2, 3), keepdim=True), conv(3, padding=1)),

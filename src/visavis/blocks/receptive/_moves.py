@@ -93,11 +93,12 @@ def cat(step: Step) -> Reach | None:
     values = [value for value in step.argument("tensors") if value.shape != (0,)]
     reaches = [step.reach(value) for value in values]
     dim = step.argument("dim") % len(step.shape)
-    lengths = [value.shape[dim] for value in values]
     if base_name(step.node) == "stack":
         shape = (*step.shape[:dim], 1, *step.shape[dim + 1 :])
         reaches = [None if reach is None else reach.viewed(shape) for reach in reaches]
         lengths = [1] * len(values)
+    else:
+        lengths = [value.shape[dim] for value in values]
     known = next(reach for reach in reaches if reach is not None)
     return known.cat_with(reaches, lengths, dim)
 
