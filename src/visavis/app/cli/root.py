@@ -43,7 +43,7 @@ def _root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Machines that look: know the people in a folder of photos.
+    """Machines that look: know the people in a folder of photos, and what a network of yours costs and sees.
 
     Start with `visavis doctor`, which tells what is installed and what to do about the rest, and
     `visavis face demo`, which shows the whole path on sample photos. Nothing leaves this computer.
