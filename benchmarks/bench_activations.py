@@ -16,7 +16,7 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import torch
-from harness import write_result
+from harness import peak_mb, quartiles, rss_mb, write_result
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -114,7 +114,7 @@ def times() -> dict[str, dict[str, object]]:
     base = np.array(seconds["relu"])
     return {
         name: {
-            "times_relu": [round(float(q), 3) for q in np.percentile(np.array(spent) / base, (25, 50, 75))],
+            "times_relu": quartiles(np.array(spent) / base, 3),
             "kept_mb": kept_mb(contestants[name][0], *leaves[: contestants[name][1]]),
         }
         for name, spent in seconds.items()
@@ -171,18 +171,12 @@ def stack_peak(kind: str) -> None:
     for parameter in [*layers.parameters(), x]:
         parameter.grad = torch.zeros_like(parameter)
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts (Linux)
-    before = status_mb("VmRSS")
+    before = rss_mb()
     y = x
     for layer in layers:
         y = y + layer(y)
     y.sum().backward()
-    print(status_mb("VmHWM") - before)
-
-
-def status_mb(field: str) -> float:
-    """Resident memory now or at its peak (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 2**10
+    print(peak_mb() - before)
 
 
 def stack() -> dict[str, float]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import rss_mb, write_result
+from harness import peak_mb, quartiles, rss_mb, write_result
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
@@ -104,11 +104,6 @@ def fresh(length: int) -> Callable[[], None]:
         del kept
 
     return run
-
-
-def quartiles(values: list[float], digits: int = 4) -> list[float]:
-    """Lower, median, upper."""
-    return [round(float(np.percentile(values, percent)), digits) for percent in (25, 50, 75)]
 
 
 def timings(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -271,8 +266,7 @@ def main() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         before = rss_mb()
         run()
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        print(int(line.split()[1]) / 2**10 - before)
+        print(peak_mb() - before)
         return
     if sys.argv[1:2] == ["--huge-pages"]:
         print(json.dumps(where_it_goes(32768)))

@@ -29,7 +29,7 @@ from harness import write_result
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.modules.batchnorm import _BatchNorm
-from zoo import timm, torchvision
+from zoo import of_timm, of_torchvision, timm
 
 from visavis.blocks import bias
 from visavis.errors import InputError
@@ -41,41 +41,12 @@ SECONDS, BYTES = 45, 7 * 2**30
 SIDES = (64, 96)  # tried before the network's own size
 
 
-def of_torchvision() -> Iterator[tuple[str, partial[nn.Module], int]]:
-    """Name, what makes it, the side of its images; `FIRST`, then small ones first."""
-    found: list[tuple[float, str, partial[nn.Module], int]] = []
-    for module, options in ((torchvision.models, {}), (torchvision.models.segmentation, {"weights_backbone": None})):
-        for name in torchvision.models.list_models(module=module):
-            size = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
-            side = 299 if name == "inception_v3" else 224
-            make = partial(torchvision.models.get_model, name, weights=None, **options)
-            found.append((size, f"torchvision/{name}", make, side))
-    for _, *network in sorted(found, key=lambda each: (each[1] not in FIRST, each[0])):
-        yield tuple(network)
-
-
-def of_timm() -> Iterator[tuple[str, partial[nn.Module], int]]:
-    """The smallest of the first few of every source file."""
-    for module in timm.list_modules():
-        sized = []
-        for name in timm.list_models(module=module)[:4]:
-            with torch.device("meta"):
-                try:
-                    model = timm.create_model(name)
-                except Exception:  # some look at numbers when they are made
-                    continue
-            channels, _, side = model.default_cfg["input_size"]
-            if channels == 3:
-                size = sum(parameter.numel() for parameter in model.parameters())
-                sized.append((size, f"timm/{name}", partial(timm.create_model, name), side))
-        for _, *network in sorted(sized, key=lambda each: each[0])[:1]:
-            yield tuple(network)
-
-
 def networks() -> Iterator[tuple[str, partial[nn.Module], int]]:
-    """In turns, so that a run that is stopped has seen some of both."""
-    for pair in zip_longest(of_torchvision(), of_timm()):
-        yield from (network for network in pair if network is not None)
+    """In turns, so that a run that is stopped has seen some of both; `FIRST`, then small ones first."""
+    ours = sorted(of_torchvision(), key=lambda each: (each[1] not in FIRST, each[0]))
+    theirs = (network for module in timm.list_modules() for network in of_timm(module, 4)[:1])
+    for pair in zip_longest(ours, theirs):
+        yield from (network[1:] for network in pair if network is not None)
 
 
 def prepare(make: partial[nn.Module]) -> nn.Module:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import rss_mb, write_result
+from harness import peak_mb, quartiles, rss_mb, write_result
 from pytorch_metric_learning.losses import ArcFaceLoss
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
@@ -107,17 +107,6 @@ def free_gib() -> float:
     return int(line.split()[1]) / 2**20
 
 
-def peak_mb() -> float:
-    """The most resident memory since the peak was last cleared; `getrusage` would count the parent's, too (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**10
-
-
-def quartiles(values: list[float], digits: int = 4) -> list[float]:
-    """Lower, median, upper."""
-    return [round(float(np.percentile(values, percent)), digits) for percent in (25, 50, 75)]
-
-
 def timings(classes: int, rounds: int, skip: tuple[str, ...]) -> dict[str, Any]:
     """CPU seconds, and ratios to the three products and to ours, of the same round."""
     steps = {name: ready() for name, ready in contestants(classes).items() if name not in skip}
@@ -131,7 +120,7 @@ def timings(classes: int, rounds: int, skip: tuple[str, ...]) -> dict[str, Any]:
     report = {}
     for name, mine in seconds.items():
         report[name] = {
-            "cpu_s": quartiles(mine),
+            "cpu_s": quartiles(mine, 4),
             "x three products": quartiles([a / b for a, b in zip(mine, seconds["three products"], strict=True)], 3),
             "x ArcFace, ours": quartiles([a / b for a, b in zip(mine, seconds["ArcFace, ours"], strict=True)], 3),
         }

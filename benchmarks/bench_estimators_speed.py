@@ -15,9 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from harness import rss_mb, write_result
+from harness import peak_mb, quartiles, rss_mb, write_result
 from torch import Tensor
 from torch.distributions import OneHotCategoricalStraightThrough, RelaxedOneHotCategorical
 from torch.nn.functional import gumbel_softmax
@@ -78,12 +77,6 @@ def step(name: str) -> Callable[[], None]:
     return run
 
 
-def peak_mb() -> float:
-    """The most resident memory since the peak was last cleared (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**10
-
-
 def memory(name: str) -> float:
     """In multiples of the logits, the second step's."""
     command = [sys.executable, __file__, "--memory", name]
@@ -114,8 +107,8 @@ def main() -> None:
     for name, mine in seconds.items():
         ratios = [a / b for a, b in zip(mine, seconds["softmax"], strict=True)]
         report[name] = {
-            "cpu_ms": [round(1e3 * float(np.percentile(mine, percent)), 2) for percent in (25, 50, 75)],
-            "x softmax": [round(float(np.percentile(ratios, percent)), 3) for percent in (25, 50, 75)],
+            "cpu_ms": quartiles([1e3 * second for second in mine], 2),
+            "x softmax": quartiles(ratios, 3),
             "memory x logits": round(memory(name), 2),
         }
         print(name, report[name], flush=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import write_result
+from harness import quartiles, write_result
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy
@@ -184,7 +184,7 @@ def times() -> dict[str, list[float]]:
     for name in contestants:
         base = name if "cross-entropy" in name else base
         ratio = np.array(seconds[name]) / np.array(seconds[base])
-        ratios[name] = [round(float(q), 2) for q in np.percentile(ratio, (25, 50, 75))]
+        ratios[name] = quartiles(ratio, 2)
     return ratios
 
 

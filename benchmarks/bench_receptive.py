@@ -16,14 +16,13 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from harness import write_result
 from torch import nn
-from zoo import timm, torchvision
+from zoo import of_timm, of_torchvision, timm
 
 from visavis.blocks import receptive
 from visavis.errors import InputError
@@ -36,27 +35,10 @@ TIMM = 110
 
 def networks() -> dict[str, tuple[Callable[[], nn.Module], int]]:
     """By name, what makes it, and the side of its images; small networks first."""
-    found: list[tuple[int, str, Callable[[], nn.Module], int]] = []
-    for module, options in ((torchvision.models, {}), (torchvision.models.segmentation, {"weights_backbone": None})):
-        for name in torchvision.models.list_models(module=module):
-            size = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
-            side = 299 if name == "inception_v3" else 224
-            make = partial(torchvision.models.get_model, name, weights=None, **options)
-            found.append((size, f"torchvision/{name}", make, side))
+    found = of_torchvision()
     firsts, seconds = [], []
     for module in timm.list_modules():
-        sized = []
-        for name in timm.list_models(module=module)[:8]:
-            with torch.device("meta"):
-                try:
-                    model = timm.create_model(name)
-                except Exception:  # some look at numbers when they are made
-                    continue
-            channels, _, side = model.default_cfg["input_size"]
-            if channels == 3:
-                size = sum(parameter.numel() for parameter in model.parameters())
-                sized.append((size, f"timm/{name}", partial(timm.create_model, name), side))
-        sized.sort(key=lambda each: each[0])
+        sized = of_timm(module, 8)
         firsts += sized[:1]
         seconds += sized[1:2]
     seconds.sort(key=lambda each: each[0])

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import torch
-from harness import write_result
+from harness import quartiles, write_result
 from torch import Tensor
 
 from visavis.blocks.surrogates import entmax15, rank, sort, sparsemax
@@ -88,11 +87,6 @@ def maps(rows: int, n: int) -> Contestants:
             "entmax package, entmax15 by bisection": step(lambda v: peer.entmax_bisect(v, alpha=1.5, dim=-1), x),
         }
     return found
-
-
-def quartiles(values: list[float], digits: int) -> list[float]:
-    """Lower, median, upper."""
-    return [round(float(np.percentile(values, percent)), digits) for percent in (25, 50, 75)]
 
 
 def timings(steps: Contestants) -> dict[str, Any]:

@@ -14,7 +14,6 @@ photo with as wide a black border to 640 px, so the photo itself to 320 px; we l
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, write_result
+from harness import ROOT, quartiles, write_result
 from PIL import Image, ImageFilter, ImageOps
 from protocols import DATA, SHARED, cfp_photos
 
@@ -172,20 +171,14 @@ def slices(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
         yield paths[start::count][:size]
 
 
-def quartiles(values: Sequence[float], digits: int = 2) -> list[float]:
-    """25th, 50th and 75th percentile."""
-    points = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-    return [round(value, digits) for value in points]
-
-
 def summary(contestant: Contestant, peers: Sequence[Contestant]) -> dict[str, Any]:
     """Quartiles over rounds; a ratio above 1 is how many photos we do for each one of the peer's per CPU second."""
     rounds = contestant.rounds
     row: dict[str, Any] = {
         "rounds": len(rounds),
-        "cpu_ms_per_photo": quartiles([r["cpu_s"] / r["photos"] * 1e3 for r in rounds]),
-        "wall_ms_per_photo": quartiles([r["wall_s"] / r["photos"] * 1e3 for r in rounds]),
-        "photos_per_cpu_s": quartiles([r["photos"] / r["cpu_s"] for r in rounds]),
+        "cpu_ms_per_photo": quartiles([r["cpu_s"] / r["photos"] * 1e3 for r in rounds], 2),
+        "wall_ms_per_photo": quartiles([r["wall_s"] / r["photos"] * 1e3 for r in rounds], 2),
+        "photos_per_cpu_s": quartiles([r["photos"] / r["cpu_s"] for r in rounds], 2),
         "photos": sum(r["photos"] for r in rounds),
         "photos_with_face": sum(r["with_face"] for r in rounds),
         "faces": sum(r["faces"] for r in rounds),
@@ -194,7 +187,7 @@ def summary(contestant: Contestant, peers: Sequence[Contestant]) -> dict[str, An
     for peer in peers if contestant not in peers else ():
         for clock in ("cpu", "wall"):
             ratios = [b[f"{clock}_s"] / a[f"{clock}_s"] for a, b in zip(rounds, peer.rounds, strict=True)]
-            row[f"{clock} ratio to {peer.name}"] = quartiles(ratios)
+            row[f"{clock} ratio to {peer.name}"] = quartiles(ratios, 2)
     return row
 
 

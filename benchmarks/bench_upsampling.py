@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import rss_mb, write_result
+from harness import peak_mb, quartiles, rss_mb, write_result
 from torch import Tensor, nn
 
 from visavis.blocks import upsampling
@@ -79,11 +79,6 @@ def contestants() -> dict[str, tuple[nn.Module, int]]:
     }
 
 
-def quartiles(values: np.ndarray) -> list[float]:
-    """Lower, median, upper."""
-    return [round(float(q), 3) for q in np.percentile(values, (25, 50, 75))]
-
-
 def times() -> dict[str, dict[str, object]]:
     """CPU milliseconds and ratios to the product of the same layout, direction and round."""
     runs: dict[tuple[str, str, str], Callable[[], object]] = {}
@@ -115,8 +110,8 @@ def times() -> dict[str, dict[str, object]]:
     for (name, layout, direction), mine in seconds.items():
         product = np.array(seconds["the product alone", layout, direction])
         report.setdefault(name, {})[f"{layout}, {direction}"] = {
-            "cpu_ms": quartiles(np.array(mine) * 1e3),
-            "x product": quartiles(np.array(mine) / product),
+            "cpu_ms": quartiles(np.array(mine) * 1e3, 3),
+            "x product": quartiles(np.array(mine) / product, 3),
         }
     for layout in LAYOUTS:
         for direction in ("forward", "forward and backward"):
@@ -125,14 +120,8 @@ def times() -> dict[str, dict[str, object]]:
                 torchs = np.array(seconds[f"{name}, torch", layout, direction])
                 row = report[name][f"{layout}, {direction}"]
                 assert isinstance(row, dict)
-                row["x torch"] = quartiles(ours / torchs)
+                row["x torch"] = quartiles(ours / torchs, 3)
     return report
-
-
-def peak_mb() -> float:
-    """The most resident memory since the peak was last cleared (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**10
 
 
 def extra_mb(name: str) -> float:

@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +18,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["commit", "compare", "machine", "peak_rss_mb", "rss_mb", "versions", "write_result"]
+__all__ = [
+    "commit",
+    "compare",
+    "machine",
+    "peak_mb",
+    "peak_rss_mb",
+    "quartiles",
+    "rss_mb",
+    "versions",
+    "write_result",
+]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -76,6 +86,17 @@ def peak_rss_mb() -> float:
 
     unit = 1 if platform.system() == "Darwin" else 1024  # bytes there, KiB here
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def peak_mb() -> float:
+    """The most resident memory since the peak was last cleared; `getrusage` would count the parent's, too (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
+
+
+def quartiles(values: Sequence[float] | np.ndarray, digits: int) -> list[float]:
+    """Lower, median, upper."""
+    return [round(float(quartile), digits) for quartile in np.percentile(values, (25, 50, 75))]
 
 
 def compare(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:

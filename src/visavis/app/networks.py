@@ -18,7 +18,7 @@ from torch import nn
 
 from visavis.errors import InputError, MissingExtraError
 
-__all__ = ["load", "parse_arguments"]
+__all__ = ["load", "parse_arguments", "prepare_torchvision"]
 
 
 def load(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -88,7 +88,7 @@ def _import(place: str) -> ModuleType:
     if is_file and not path.is_file():
         raise InputError(f"model: expected a Python file, got {place!r}, which is none")
     if place.split(".")[0] in ("timm", "torchvision"):
-        _prepare_torchvision()
+        prepare_torchvision()
     try:
         with _importable(path.resolve().parent if is_file else Path.cwd()):
             return _run_file(path) if is_file else importlib.import_module(place)
@@ -121,7 +121,7 @@ def _run_file(path: Path) -> ModuleType:
     return module
 
 
-def _prepare_torchvision() -> None:
+def prepare_torchvision() -> None:
     """Let torchvision import beside another build of torch than it was compiled for.
 
     Its compiled operators do not load then, and it fails at describing the first. Its networks do not use them:

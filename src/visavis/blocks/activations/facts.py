@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from visavis.blocks._plots import figure_class
 from visavis.blocks.activations.gated import bilinear, geglu, glu, reglu, swiglu
 from visavis.blocks.activations.parametric import maxout, prelu, rrelu, snake, swish, xielu
 from visavis.blocks.activations.pointwise import (
@@ -26,7 +27,6 @@ from visavis.blocks.activations.pointwise import (
     tanh_gelu,
 )
 from visavis.blocks.activations.steps import sign, threshold
-from visavis.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -288,13 +288,10 @@ def draw(activations: Sequence[Activation] = ACTIVATIONS, *, span: float = 4.0) 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("draw: expected matplotlib, got none; run pip install 'visavis[plots]'") from None
+    make_figure = figure_class()
     columns = min(len(activations), 6)
     rows = -(-len(activations) // columns)
-    figure = Figure(figsize=(1.75 * columns, 1.6 * rows), layout="constrained")
+    figure = make_figure(figsize=(1.75 * columns, 1.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
     x = torch.linspace(-span, span, 801)
     for axis, activation in zip(axes.flat, activations, strict=False):

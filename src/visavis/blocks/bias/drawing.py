@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from visavis.errors import InputError, MissingExtraError, expect
+from visavis.blocks._plots import figure_class
+from visavis.errors import InputError, expect
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,10 +32,7 @@ def draw(weight: Tensor, biases: Sequence[float], points: Tensor, labels: Tensor
         InputError: a zero weight or no bias.
         MissingExtraError: no matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("drawing needs matplotlib: pip install 'visavis[plots]'") from error
+    make_figure = figure_class()
     expect("weight", weight, "float", 2)
     expect("points", points, "float", None, 2)
     norm = float(weight.norm())
@@ -42,7 +40,7 @@ def draw(weight: Tensor, biases: Sequence[float], points: Tensor, labels: Tensor
         raise InputError(
             f"weight, biases: expected a weight other than zero and a bias, got {norm:g} and {len(biases)}"
         )
-    figure = Figure(figsize=(3.2 * len(biases), 3.4), layout="constrained")
+    figure = make_figure(figsize=(3.2 * len(biases), 3.4), layout="constrained")
     direction = weight / norm
     along = torch.stack([-direction[1], direction[0]])
     reach = float(points.abs().max()) * 1.15

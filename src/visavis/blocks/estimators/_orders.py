@@ -13,16 +13,21 @@ __all__ = ["limited"]
 class _Limited(torch.autograd.Function):
     """The identity in `value`. `anchor` gets no gradient; it only makes every further derivative pass through here."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor, anchor: Tensor, left: int, why: str) -> Tensor:
-        ctx.save_for_backward(anchor)
-        ctx.left, ctx.why = left, why
+    def forward(value: Tensor, anchor: Tensor, left: int, why: str) -> Tensor:  # noqa: ARG004
         return value.view_as(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        _, anchor, ctx.left, ctx.why = inputs
+        ctx.save_for_backward(anchor)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         if ctx.left == 0:
-            raise InputError(f"create_graph: {ctx.why}")
+            raise InputError(ctx.why)
         [anchor] = ctx.saved_tensors
         nothing = torch.zeros_like(anchor)
         if torch.is_grad_enabled():
@@ -42,6 +47,6 @@ def limited(value: Tensor, anchor: Tensor | None = None, *, orders: int = 1, why
         value: what is to be differentiated.
         anchor: what its derivatives depend on without autograd's knowledge; `value` itself when left out.
         orders: how many derivatives are right.
-        why: end of the message, after `create_graph: `.
+        why: the message.
     """
     return _limit(value, value if anchor is None else anchor, orders, why)

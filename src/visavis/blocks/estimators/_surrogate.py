@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visavis.errors import InputError
+from visavis.blocks.estimators._orders import limited
 
 __all__ = ["with_gradient"]
 
@@ -40,23 +40,6 @@ class _WithGradient(torch.autograd.Function):
         wide = grad.reshape(*grad.shape, *[1] * (gradient.ndim - grad.ndim))
         by_parameter = wide * gradient
         if torch.is_grad_enabled():
-            by_parameter = _Once.apply(by_parameter, parameter, ctx.name)  # type: ignore[no-untyped-call]
+            why = f"grad: expected one derivative of {ctx.name}, which has no second; RLOO has all orders"
+            by_parameter = limited(by_parameter, parameter, orders=0, why=why)
         return grad, by_parameter, None, None
-
-
-class _Once(torch.autograd.Function):
-    """The identity, which depends on `parameter` only to say that it cannot be differentiated by it."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(gradient: Tensor, parameter: Tensor, name: str) -> Tensor:  # noqa: ARG004
-        return gradient.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
-        ctx.name = inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, _: Tensor) -> tuple[None, None, None]:
-        raise InputError(f"grad: expected one derivative of {ctx.name}, which has no second; RLOO has all orders")

@@ -102,7 +102,7 @@ class _Cdf(torch.autograd.Function):
         return by_x, limited(slope, kappa, orders=0, why=ONCE) if torch.is_grad_enabled() else slope
 
 
-ONCE = "a draw from a von Mises distribution can be differentiated only once by its concentration"
+ONCE = "create_graph: a draw from a von Mises distribution can be differentiated only once by its concentration"
 
 
 def cdf(x: Tensor, kappa: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from visavis.blocks._plots import figure_class
 from visavis.blocks.estimators._draws import tensors
 from visavis.blocks.estimators._truth import truth
 from visavis.blocks.estimators.estimator import Estimator, Integrand
 from visavis.blocks.estimators.expectation import Name, estimator
-from visavis.errors import InputError, MissingExtraError
+from visavis.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,11 +83,8 @@ class Report:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as missing:
-            raise MissingExtraError("plot needs matplotlib: pip install 'visavis[plots]'") from missing
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=110)
+        make_figure = figure_class()
+        figure = make_figure(figsize=(7.2, 4.4), layout="constrained", dpi=110)
         axes = figure.add_subplot()
         shown = sorted((row for row in self.rows if row.variance > 0), key=lambda row: row.variance)
         for place, row in enumerate(shown):

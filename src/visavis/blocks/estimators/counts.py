@@ -46,7 +46,7 @@ class PolynomialPathwise(Reparameterized):
         return limited(moving, parameter, why=_ONCE).to(dtype)
 
 
-_ONCE = "polynomial weights are of the first derivative only"
+_ONCE = "create_graph: polynomial weights are of the first derivative only"
 
 
 def polynomial_weight(dist: Distribution, z: Tensor, *, degree: int) -> Tensor:

@@ -66,7 +66,9 @@ class Implicit(Reparameterized):
                 goal = value.detach() if goal is None else goal
                 z = z - step
             if z.requires_grad:
-                z = limited(start + (z - z.detach()), z, orders=2, why="implicit draws have two derivatives")
+                z = limited(
+                    start + (z - z.detach()), z, orders=2, why="create_graph: implicit draws have two derivatives"
+                )
         return z.to(dtype)
 
 
@@ -193,5 +195,5 @@ class _GammaCdf(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return torch.zeros_like(concentration), by_x
         slope = -by_x * torch._standard_gamma_grad(concentration, x.detach())
-        why = "a draw from a gamma distribution can be differentiated only once by its concentration"
+        why = "create_graph: a draw from a gamma distribution can be differentiated only once by its concentration"
         return limited(slope, concentration, orders=0, why=why) if torch.is_grad_enabled() else slope, by_x

@@ -126,7 +126,7 @@ class MeasureValued:
                 linear = linear + (gradient * parameter).sum(-1).mean(0)
         if not linear.requires_grad:
             return value
-        why = "measure_valued is of the first derivative only"
+        why = "create_graph: measure_valued is of the first derivative only"
         return limited(value + (linear - linear.detach()).to(value.dtype), linear, why=why)
 
 

@@ -55,7 +55,7 @@ class BonnetPrice:
         linear = (slope.mean(0) * base.loc).reshape(*batch, -1).sum(-1)
         linear = linear + (0.5 * curvature.mean(0) * covariance).reshape(*batch, -1).sum(-1)
         linear = linear.to(value.dtype)
-        why = "bonnet_price is of the first derivative only"
+        why = "create_graph: bonnet_price is of the first derivative only"
         return limited(value + (linear - linear.detach()), linear, why=why)
 
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from visavis.blocks._plots import figure_class
 from visavis.blocks.receptive.fields import Axis, Fields
-from visavis.errors import InputError, MissingExtraError, TensorError
+from visavis.errors import InputError, TensorError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,11 +28,9 @@ def draw(fields: Fields, photo: Tensor | None = None, *, layers: list[str] | Non
         TensorError: a photo of another size.
         MissingExtraError: no matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Rectangle
-    except ImportError as error:
-        raise MissingExtraError("drawing needs matplotlib: pip install 'visavis[plots]'") from error
+    make_figure = figure_class()
+    from matplotlib.patches import Rectangle
+
     if len(fields.input_shape) != 3:
         raise InputError(f"fields: expected those of (C, H, W), got those of {fields.input_shape}")
     height, width = fields.input_shape[1:]
@@ -48,7 +47,7 @@ def draw(fields: Fields, photo: Tensor | None = None, *, layers: list[str] | Non
     right, bottom = (max([size, *(box[axis][1] for box in boxes)]) for axis, size in ((1, width), (0, height)))
     left, right = max(left, -width) - 2, min(right, 2 * width) + 2
     top, bottom = max(top, -height) - 2, min(bottom, 2 * height) + 2
-    figure = Figure(figsize=(2.2 * len(names), 2.2 * (bottom - top) / (right - left) + 0.6), layout="constrained")
+    figure = make_figure(figsize=(2.2 * len(names), 2.2 * (bottom - top) / (right - left) + 0.6), layout="constrained")
     places = figure.subplots(1, len(names), squeeze=False)[0]
     for place, name, ((low_y, high_y), (low_x, high_x)) in zip(places, names, boxes, strict=True):
         place.imshow(picture.numpy(), cmap="gray", extent=(0, width, height, 0))

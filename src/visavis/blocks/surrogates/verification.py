@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from visavis.blocks.surrogates._rows import check_positive
 from visavis.errors import InputError, TensorError, expect
 
 __all__ = ["exact_tar_at_far", "tar_at_far"]
@@ -62,8 +63,7 @@ def tar_at_far(similarities: Tensor, same: Tensor, *, far: float, temperature: f
     tensor(1.)
     """
     genuine, impostors = _split(similarities, same, far)
-    if not 0.0 < temperature < math.inf:
-        raise InputError(f"temperature: expected a positive number, got {temperature}")
+    check_positive("temperature", temperature)
     dtype = torch.promote_types(similarities.dtype, torch.float32)
     genuine, impostors = genuine.to(dtype), impostors.to(dtype)
     target = _allowed(len(impostors), far) + 0.5

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from visavis.errors import InputError, TensorError, expect
 
-__all__ = ["by_tiles", "positive", "refuse_empty"]
+__all__ = ["by_tiles", "positive", "refuse_empty", "traced"]
 
 
 def positive(name: str, value: Any, least: int = 1) -> int:
@@ -30,6 +30,10 @@ def by_tiles(images: Tensor) -> bool:
         images.device.type == "cpu"
         and images.is_contiguous()
         and type(images) in (Tensor, nn.Parameter)  # no fake tensors
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
+        and not traced()
     )
+
+
+def traced() -> bool:
+    """Whether torch.compile or a transform of torch.func is at work, which hide values and kernels."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()

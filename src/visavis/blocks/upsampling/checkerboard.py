@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from visavis.blocks._plots import figure_class
 from visavis.blocks.upsampling._checks import positive
 from visavis.blocks.upsampling.transposed import bilinear_
-from visavis.errors import InputError, MissingExtraError, TensorError, expect
+from visavis.errors import InputError, TensorError, expect
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,13 +112,10 @@ class Checkerboard:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise MissingExtraError("matplotlib is not installed: pip install 'visavis[plots]'") from None
+        make_figure = figure_class()
         spreads = (self.phases.amax((2, 3)) - self.phases.amin((2, 3))).flatten()
         worst = self.phases.flatten(0, 1)[spreads.argmax()].repeat(repeats, repeats)
-        figure = Figure(figsize=(2.6, 2.8), layout="constrained")
+        figure = make_figure(figsize=(2.6, 2.8), layout="constrained")
         axis = figure.subplots()
         low, high = float(worst.min()), float(worst.max())
         if self.free:  # rounding is no picture

@@ -6,7 +6,7 @@ Shapes: images [N, C, H, W]; pooled values and indices [N, C, h, w]; an index is
 import torch
 from torch import Tensor
 
-from visavis.blocks.upsampling._checks import positive, refuse_empty
+from visavis.blocks.upsampling._checks import positive, refuse_empty, traced
 from visavis.errors import InputError, TensorError
 
 __all__ = ["max_unpool2d"]
@@ -45,7 +45,7 @@ def max_unpool2d(values: Tensor, indices: Tensor, size: tuple[int, int]) -> Tens
         dtype = str(indices.dtype).removeprefix("torch.")
         raise TensorError(f"indices: expected int64 {list(values.shape)}, got {dtype} {list(indices.shape)}")
     H, W = positive("size", size[0]), positive("size", size[1])
-    if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active() and indices.numel():
+    if indices.numel() and not traced():
         low, high = (int(end) for end in indices.aminmax())
         if low < 0 or high >= H * W:
             raise InputError(
