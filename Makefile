@@ -58,8 +58,9 @@ clean:  ## remove .venv and everything built
 # torch goes first and alone: a CPU build that lies ready is taken, and no other package's wish brings a CUDA build.
 # As a variable the constraints hold for the build's own requirements too, which `pip install -c` leaves open.
 $(STAMP): export PIP_CONSTRAINT := constraints.txt
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt tools/system-packages
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet -e '.[all,dev,docs]'
+	@tools/system-packages
 	touch $@

@@ -24,11 +24,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 EXTRAS: dict[str, list[str]] = {
     "blocks": ["plots"],  # inside the functions that draw, which tests/test_imports.py holds
     "face": ["face", "train"],
-    "gui": ["gui"],
-    "app": ["app", "face", "gui", "train"],
+    "gui": ["gui", "miniwob", "ray"],
+    "app": ["app", "face", "gui", "miniwob", "ray", "train"],
 }
 # Where it is not the name pip knows.
-MODULES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "tensorboardx": "tensorboardX"}
+MODULES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "python-xlib": "Xlib", "tensorboardx": "tensorboardX"}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

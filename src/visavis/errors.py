@@ -7,6 +7,7 @@ without them.
 from typing import Any, Literal
 
 __all__ = [
+    "EndpointError",
     "GalleryError",
     "InputError",
     "LandmarkError",
@@ -14,7 +15,10 @@ __all__ = [
     "ModelError",
     "PhotoError",
     "RankError",
+    "ReplyError",
+    "ScreenError",
     "TensorError",
+    "TraceError",
     "TrainingError",
     "VisavisError",
     "expect",
@@ -55,6 +59,30 @@ class RankError(VisavisError, RuntimeError):
 
 class TrainingError(VisavisError, RuntimeError):
     """Training cannot go on: its loss is no number any more."""
+
+
+class ReplyError(VisavisError, ValueError):
+    """A model's reply that its dialect does not allow; the message is fit to be told back to the model."""
+
+    def __init__(self, message: str, reply: str) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class EndpointError(VisavisError, RuntimeError):
+    """A model that is served elsewhere gave no usable answer; `retry`: asking again may help."""
+
+    def __init__(self, message: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class ScreenError(VisavisError, RuntimeError):
+    """A screen cannot be opened, is gone, or does not answer in time."""
+
+
+class TraceError(VisavisError, RuntimeError):
+    """A trace that cannot be written, or a folder that is no readable trace."""
 
 
 class MissingExtraError(VisavisError, ImportError):

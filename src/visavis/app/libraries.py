@@ -10,8 +10,9 @@ from importlib import metadata
 __all__ = ["Library", "cure", "declared"]
 
 # Where it is not the name pip knows.
-IMPORT_NAMES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "tensorboardx": "tensorboardX"}
-EXTRAS = ("face", "train", "gui", "app")  # what users run; `dev` and `docs` are for those who work on visavis
+IMPORT_NAMES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "python-xlib": "Xlib", "tensorboardx": "tensorboardX"}
+# What users run; `dev` and `docs` are for those who work on visavis.
+EXTRAS = ("face", "train", "gui", "miniwob", "ray", "app")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,3 @@
-"""The GUI agent: screenshots in, human-like actions out. Nothing of it exists yet."""
+"""The GUI agent: screenshots in, human-like actions out."""
 
 __all__: list[str] = []
