@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from visavis.blocks.approximation import (
     Ball,
@@ -19,6 +20,7 @@ from visavis.blocks.approximation import (
     diagnose,
     random_scaling_quantile,
     robbins_monro,
+    wilson,
 )
 from visavis.errors import InputError, TensorError
 
@@ -179,6 +181,8 @@ def test_a_checkpoint_goes_on_to_the_bit(half_life):
         (lambda: Ball(0.0), "radius: expected a positive number, got 0.0"),
         (lambda: diagnose(robbins_monro(lambda x: x, 0.0, steps=199)), "root: expected a trace of at least 200"),
         (lambda: random_scaling_quantile(1.0), "confidence: expected a share"),
+        (lambda: wilson(0.5, 0), "share: expected one in"),
+        (lambda: wilson(1.5, 3), "share: expected one in"),
     ],
 )
 def test_wrong_values_are_refused(call, message):
@@ -348,3 +352,10 @@ def test_random_scaling_by_simulation():
         error = math.sqrt(confidence * (1 - confidence) / 20_000)
         inside = (t <= random_scaling_quantile(confidence)).double().mean().item()
         assert abs(inside - confidence) < 4 * error + 0.003  # 400 steps stand for a continuous path
+
+
+@given(st.integers(0, 60), st.integers(1, 60))
+def test_wilson_is_scipys(successes, trials):
+    successes = min(successes, trials)
+    expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert wilson(successes / trials, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from visavis.errors import InputError, TensorError
 from visavis.face import evaluate
-from visavis.face.evaluate.bootstrap import wilson_share
 from visavis.face.evaluate.weighted import WeightedPairs
 
 FARS = (0.0, 0.1, 0.25, 1 / 3, 0.5, 1.0)
@@ -134,12 +133,6 @@ def test_where_no_error_was_seen_the_interval_is_not_a_point():
 def test_an_interval_holds_its_value():
     [found] = evaluate.estimates([0.5], np.array([[0.6], [0.7]]), [9])
     assert found.low == 0.5
-
-
-@given(st.integers(0, 30), st.integers(1, 30))
-def test_wilson_of_whole_numbers(successes, trials):
-    successes = min(successes, trials)
-    assert wilson_share(successes / trials, trials) == pytest.approx(evaluate.wilson(successes, trials))
 
 
 # Similarities whose truth is a normal distribution: everybody brings their own part to each of their pairs.

@@ -2,7 +2,7 @@
 
 from visavis.blocks.approximation.averaging import Averaged
 from visavis.blocks.approximation.diagnosis import Diagnosis, diagnose
-from visavis.blocks.approximation.intervals import random_scaling_quantile
+from visavis.blocks.approximation.intervals import random_scaling_quantile, wilson
 from visavis.blocks.approximation.means import update_mean
 from visavis.blocks.approximation.optima import Optimum, kiefer_wolfowitz, spsa
 from visavis.blocks.approximation.projections import Ball, Box, Within, projection
@@ -39,4 +39,5 @@ __all__ = [
     "robbins_monro",
     "spsa",
     "update_mean",
+    "wilson",
 ]

@@ -1,4 +1,4 @@
-"""A confidence interval from the path of an average alone: random scaling.
+"""Confidence intervals: of a share, Wilson's; from the path of an average alone, random scaling.
 
 Of a stochastic approximation whose averaged iterates obey the functional central limit theorem,
 ``s (xbar_s - x*) / sqrt(n) -> sigma W(s / n)`` with W a Brownian motion, the unknown sigma cancels from
@@ -9,12 +9,13 @@ where V tends to sigma^2 times the integral of ``(W(r) - r W(1))^2``.
 """
 
 import math
+from statistics import NormalDist
 
 import torch
 
 from visavis.errors import InputError
 
-__all__ = ["random_scaling_quantile"]
+__all__ = ["random_scaling_quantile", "wilson"]
 
 
 def random_scaling_quantile(confidence: float) -> float:
@@ -51,3 +52,31 @@ def random_scaling_quantile(confidence: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if outside(middle) > 1 - confidence else (low, middle)
     return high
+
+
+def wilson(share: float, trials: float) -> tuple[float, float]:
+    """Both ends of the 95 % interval of a share seen in so many trials; unlike the normal one it holds near 0 and 1.
+
+    They are the p with ``(share - p)^2 = z^2 p (1 - p) / trials`` at z = 1.96.
+
+    Args:
+        share: in [0, 1].
+        trials: positive; need not be whole.
+
+    Raises:
+        InputError: outside.
+
+    Source: Wilson, JASA 22(158), 1927.
+
+    >>> [round(end, 4) for end in wilson(0.5, 10)]
+    [0.2366, 0.7634]
+    """
+    if not (0.0 <= share <= 1.0 and trials > 0):
+        raise InputError(f"share: expected one in [0, 1] of a positive number of trials, got {share} of {trials}")
+    z = NormalDist().inv_cdf(0.975)
+    half = z / (2 * trials)
+
+    def lower(share: float) -> float:
+        return (share + z * half - z * math.hypot(math.sqrt(share * (1 - share) / trials), half)) / (1 + 2 * z * half)
+
+    return lower(share), 1 - lower(1 - share)  # this way the ends are never past 0 and 1

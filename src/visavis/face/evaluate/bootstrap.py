@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 
 from visavis.errors import InputError
 
-__all__ = ["Estimate", "estimates", "resample", "wilson_share"]
-
-_Z = 1.959963984540054  # the normal's 97.5 % point
+__all__ = ["Estimate", "estimates", "resample"]
 
 
 class Estimate(NamedTuple):
@@ -88,6 +86,8 @@ def estimates(
             f"replicates: expected [R, {len(values)}] and as many numbers of people, "
             f"got {list(replicates.shape)} and {len(people)}"
         )
+    from visavis.blocks.approximation.intervals import wilson
+
     results = []
     for value, column, count in zip(values, replicates.T, people, strict=True):
         known = column[np.isfinite(column)]
@@ -96,17 +96,6 @@ def estimates(
             continue
         low, high = np.quantile(known, [0.025, 0.975])
         if low == high == value:
-            low, high = wilson_share(float(value), count)
+            low, high = wilson(float(value), count)
         results.append(Estimate(float(value), float(min(low, value)), float(max(high, value))))
     return results
-
-
-def wilson_share(share: float, trials: float) -> tuple[float, float]:
-    """Both ends of Wilson's 95 % interval of a share seen in so many trials; neither need be whole.
-
-    Source: Wilson, JASA 22(158), 1927.
-    """
-    centre = share + _Z**2 / (2 * trials)
-    reach = _Z * float(np.sqrt(share * (1 - share) / trials + (_Z / (2 * trials)) ** 2))
-    low, high = (centre - reach) / (1 + _Z**2 / trials), (centre + reach) / (1 + _Z**2 / trials)
-    return max(0.0, low), min(1.0, high)  # rounding can step past the ends

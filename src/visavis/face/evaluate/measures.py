@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from visavis.errors import InputError, TensorError, expect
-from visavis.face.evaluate.bootstrap import wilson_share
 
 __all__ = [
     "Agreement",
@@ -175,7 +174,9 @@ def wilson(successes: int, trials: int) -> Interval:
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise InputError(f"successes: expected 0 to {trials} in at least one trial, got {successes}")
-    return Interval(*wilson_share(successes / trials, trials))
+    from visavis.blocks.approximation import intervals
+
+    return Interval(*intervals.wilson(successes / trials, trials))
 
 
 def _pairs(similarities: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
