@@ -1,5 +1,20 @@
 """The unified action space and every model's dialect of it."""
 
+from visavis.gui.actions.checks import check
+from visavis.gui.actions.coordinates import ABSOLUTE, RELATIVE, Coordinates, Size
+from visavis.gui.actions.dialects import (
+    DOUBAO_1_5,
+    GROUNDING,
+    JSON_TOOLS,
+    MOBILE,
+    UI_TARS_1_0,
+    UI_TARS_1_5,
+    CallDialect,
+    Dialect,
+    JsonDialect,
+    Reply,
+)
+from visavis.gui.actions.serialize import from_json, schema, to_json
 from visavis.gui.actions.space import (
     Action,
     Back,
@@ -23,15 +38,27 @@ from visavis.gui.actions.space import (
 )
 
 __all__ = [
+    "ABSOLUTE",
+    "DOUBAO_1_5",
+    "GROUNDING",
+    "JSON_TOOLS",
+    "MOBILE",
+    "RELATIVE",
+    "UI_TARS_1_0",
+    "UI_TARS_1_5",
     "Action",
     "Back",
     "Button",
+    "CallDialect",
     "CallUser",
     "Click",
+    "Coordinates",
+    "Dialect",
     "Drag",
     "Finished",
     "Home",
     "Hotkey",
+    "JsonDialect",
     "LongPress",
     "Move",
     "Navigate",
@@ -39,7 +66,13 @@ __all__ = [
     "Point",
     "Press",
     "Release",
+    "Reply",
     "Scroll",
+    "Size",
     "Type",
     "Wait",
+    "check",
+    "from_json",
+    "schema",
+    "to_json",
 ]
