@@ -1,0 +1,92 @@
+"""Origins: who a page belongs to, as browsers see it. What a browser and Python might read differently has none."""
+
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from visavis.errors import InputError
+
+__all__ = ["check_pattern", "matches", "origin"]
+
+PORTS = {"http": 80, "https": 443}
+# Letters, digits and signs of RFC 3986, and characters beyond ASCII. Not among them: white space and control
+# characters, which browsers cut out of an address, and the backslash, which is a slash to them.
+ADDRESS = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~\u00a0-\U0010ffff]+")
+PATTERN = re.compile(r"(https?)://(\*\.)?([a-z0-9\-.]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}|\*))?")
+ANYWHERE, FILES = "*", "file://"
+
+
+def origin(url: str) -> str | None:
+    r"""Scheme, host and port of an address, the port only where it is not the scheme's own; "file://" for files.
+
+    Returns:
+        None for an address that has no origin (data:, blob:, about:, javascript: ...) or is not written plainly.
+
+    Example:
+        >>> origin("HTTPS://ada@Example.org:443/a?b#c")
+        'https://example.org'
+        >>> origin(r"https://evil.org\@example.org/") is None
+        True
+    """
+    if not ADDRESS.fullmatch(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme == "file":
+        return FILES if not parts.netloc else None
+    if parts.scheme not in PORTS or not host or not url[len(parts.scheme) :].startswith("://"):
+        return None
+    try:
+        name = host.encode("idna").decode() if not host.isascii() else host
+    except UnicodeError:
+        return None
+    name = name.rstrip(".")
+    if not name or "%" in name:
+        return None
+    shown = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{shown}" + ("" if port in (None, PORTS[parts.scheme]) else f":{port}")
+
+
+def matches(url: str | None, patterns: Iterable[str]) -> bool:
+    """Whether an address is of one of some origins.
+
+    Args:
+        url: None is of none, except of "*".
+        patterns: "https://example.org", with a port if need be; "https://*.example.org" for all below it but not
+            itself; "http://127.0.0.1:*" for any port; "file://" for files; "*" for anything at all.
+
+    Example:
+        >>> matches("https://shop.example.org/cart", ["https://*.example.org"])
+        True
+        >>> matches("https://example.org.evil.org/", ["https://example.org"])
+        False
+    """
+    found = None if url is None else origin(url)
+    return any(pattern == ANYWHERE or (found is not None and _fits(found, pattern)) for pattern in patterns)
+
+
+def check_pattern(name: str, pattern: str) -> None:
+    """Refuse what `matches` would never match.
+
+    Raises:
+        InputError: a pattern of another form.
+    """
+    if pattern not in (ANYWHERE, FILES) and not PATTERN.fullmatch(pattern):
+        raise InputError(
+            f'{name}: expected an origin in lower case and without a path, such as "https://example.org", '
+            f'"https://*.example.org" or "http://127.0.0.1:*", got {pattern!r}'
+        )
+
+
+def _fits(found: str, pattern: str) -> bool:
+    if FILES in (found, pattern):
+        return found == pattern
+    have, want = PATTERN.fullmatch(found), PATTERN.fullmatch(pattern)
+    if have is None or want is None:
+        return False
+    host_fits = have[3].endswith("." + want[3]) if want[2] else have[3] == want[3]
+    own = str(PORTS[have[1]])
+    return have[1] == want[1] and host_fits and (want[4] == "*" or (want[4] or own) == (have[4] or own))
