@@ -78,7 +78,14 @@ class EndpointError(VisavisError, RuntimeError):
 
 
 class ScreenError(VisavisError, RuntimeError):
-    """A screen cannot be opened, is gone, or does not answer in time."""
+    """A screen cannot be opened, is gone, or does not answer in time; `acted`: an action may have been performed.
+
+    Only an action that was certainly not performed is tried again: a second click may buy a second time.
+    """
+
+    def __init__(self, message: str, *, acted: bool = True) -> None:
+        super().__init__(message)
+        self.acted = acted
 
 
 class TraceError(VisavisError, RuntimeError):

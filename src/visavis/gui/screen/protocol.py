@@ -49,8 +49,8 @@ class Screen(Protocol):
         `Wait`, `Finished` and `CallUser` are the agent's own.
 
         Raises:
-            InputError: an action this screen does not have, or a point outside of it.
-            ScreenError: the screen is gone or does not answer in time.
+            InputError: an action this screen does not have, or a point outside of it; nothing was done.
+            ScreenError: the screen is gone or does not answer in time; `acted` is False if certainly nothing was done.
         """
         ...
 
