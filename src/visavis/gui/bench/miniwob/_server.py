@@ -1,0 +1,52 @@
+"""The pages of the tasks on a port of this machine, and the page whose frames hold them."""
+
+import http.server
+import threading
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Server"]
+
+GRID = Path(__file__).with_name("grid.html")
+
+
+class Server:
+    """Serves a folder, and an empty page at /grid, until it is closed."""
+
+    def __init__(self, folder: Path) -> None:
+        class Handler(_Handler):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments, directory=str(folder))
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".html": "text/html; charset=utf-8"}
+
+    def do_GET(self) -> None:
+        if self.path != "/grid":
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        page = GRID.read_bytes()
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+        return None
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "max-age=86400")
+        super().end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing."""

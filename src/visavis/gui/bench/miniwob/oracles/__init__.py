@@ -1,0 +1,17 @@
+"""Scripted players, one a task, that read the page: they prove that a perfect player wins, and teach by example.
+
+An oracle is a function from the `Page` as it stands to the next action. It remembers nothing, so that it can go on from
+wherever another player has come to.
+"""
+
+from collections.abc import Callable, Mapping
+
+from visavis.gui.actions import Action
+from visavis.gui.bench.miniwob.oracles import clicking, typing
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, Word
+
+__all__ = ["ORACLES", "Element", "Oracle", "Page", "Word"]
+
+Oracle = Callable[[Page], Action]
+
+ORACLES: Mapping[str, Oracle] = clicking.ORACLES | typing.ORACLES

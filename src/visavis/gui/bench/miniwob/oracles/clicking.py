@@ -1,0 +1,104 @@
+"""Tasks that are won by clicks on buttons, links, boxes and tabs."""
+
+from visavis.gui.actions import Action
+from visavis.gui.bench.miniwob.oracles.page import Page, check, press
+
+__all__ = ["ORACLES"]
+
+
+def _submit(page: Page) -> Action:
+    return press(page.one(id="subbtn"))
+
+
+def _click_test_transfer(page: Page) -> Action:
+    return press(page.one("button", content=page.said(r"button (\w+)")[0]))
+
+
+def _click_button(page: Page) -> Action:
+    return press(page.one("button", content=page.quoted()[0]))
+
+
+def _click_button_sequence(page: Page) -> Action:
+    first = page.one("button", content="ONE")
+    return press(page.one("button", content="TWO") if first.clicked else first)
+
+
+def _click_link(page: Page) -> Action:
+    return press(page.one(cls="alink", content=page.quoted()[0]).words[0])
+
+
+def _click_dialog(page: Page) -> Action:
+    return press(page.one("button", cls="ui-dialog-titlebar-close"))
+
+
+def _click_dialog_2(page: Page) -> Action:
+    (name,) = page.quoted()
+    if name == "x":
+        return _click_dialog(page)
+    return press(page.one(cls="ui-dialog-buttonset").one("button", content=name))
+
+
+def _click_tab(page: Page) -> Action:
+    return press(page.one("a", content=page.said(r"(Tab #\d)")[0]))
+
+
+def _click_color(page: Page) -> Action:
+    return press(page.one(cls="color", data_color=page.said(r"the (\w+) colored")[0]))
+
+
+def _click_widget(page: Page) -> Action:
+    return press(page.one(data_type=page.quoted()[0]))
+
+
+def _click_option(page: Page) -> Action:
+    (name,) = page.said(r"Select (.+) and click Submit")
+    return check(page.one("label", content=name).one("input"), True) or _submit(page)
+
+
+def _click_checkboxes(page: Page) -> Action:
+    (names,) = page.said(r"Select (.+) and click Submit")
+    for label in page.all("label"):
+        action = check(label.one("input"), label.content in names.split(", "))
+        if action:
+            return action
+    return _submit(page)
+
+
+def _focus_text(page: Page) -> Action:
+    return press(page.one("input"))
+
+
+def _focus_text_2(page: Page) -> Action:
+    return press(page.all("input")[int(page.said(r"(\d)")[0]) - 1])
+
+
+def _grid_coordinate(page: Page) -> Action:
+    return press(page.one(id=page.said(r"(\(.+\))")[0]))
+
+
+def _identify_shape(page: Page) -> Action:
+    shape = page.one(id="area_svg").children[0]
+    names = {"circle": "circle", "rect": "rectangle", "polygon": "triangle"}
+    name = names.get(shape.tag, "digit" if shape.content.isdigit() else "letter")
+    return press(page.one("button", data_type=name))
+
+
+ORACLES = {
+    "click-button": _click_button,
+    "click-button-sequence": _click_button_sequence,
+    "click-checkboxes": _click_checkboxes,
+    "click-color": _click_color,
+    "click-dialog": _click_dialog,
+    "click-dialog-2": _click_dialog_2,
+    "click-link": _click_link,
+    "click-option": _click_option,
+    "click-tab": _click_tab,
+    "click-test": _submit,
+    "click-test-2": _submit,
+    "click-test-transfer": _click_test_transfer,
+    "click-widget": _click_widget,
+    "focus-text": _focus_text,
+    "focus-text-2": _focus_text_2,
+    "grid-coordinate": _grid_coordinate,
+    "identify-shape": _identify_shape,
+}
