@@ -200,11 +200,13 @@ def _call(reader: Reader) -> Call:
         raise reader.error(f"expected an action such as wait(); {ADVICE}")
     reader.blanks()
     if not reader.skip("("):
-        raise reader.error(f"expected an opening parenthesis after {name[:30]!r}; {ADVICE}")
+        raise reader.error(f"expected an action and its arguments in parentheses, got {name[:30]!r}; {ADVICE}", at)
     positional: list[Node] = []
     named: dict[str, Node] = {}
     reader.space()
     while not reader.skip(")"):
+        if reader.done():
+            raise reader.error(f"the reply ends before the closing parenthesis of {name[:30]}")
         if (positional or named) and not reader.skip(","):
             raise reader.error(f"expected a comma or the closing parenthesis of {name[:30]}; {ADVICE}")
         reader.space()

@@ -77,10 +77,24 @@ class Reader:
     """A reply, and how far it has been read."""
 
     def __init__(
-        self, reply: str, at: int = 0, *, json: bool = False, inside: tuple["Reader", int] | None = None
+        self,
+        reply: str,
+        *,
+        json: bool = False,
+        inside: tuple["Reader", int] | None = None,
+        wanted: str = "a value: a text in quotes, a number or a point",
     ) -> None:
-        """Args: json: strings are JSON's, else Python's. inside: the reader and the place of the string this is of."""
-        self.reply, self.at, self.json, self.inside = reply, at, json, inside
+        """At its beginning.
+
+        Args:
+            reply: text to read.
+            json: strings are JSON's, else Python's.
+            inside: of the text that this one is a string in: its reader, and the string's place there.
+            wanted: what every value should be, for the errors.
+        """
+        self.reply, self.at, self.json, self.inside, self.wanted = reply, 0, json, inside, wanted
+        if inside is None and _has_half(reply):
+            raise ReplyError("the reply holds half of a character (a lone surrogate)", reply)
 
     def error(self, message: str, at: int | None = None) -> ReplyError:
         """What refuses the reply, in a sentence that says where and why."""
@@ -139,7 +153,7 @@ class Reader:
                 return Group(at, self.parts(closer, depth + 1))
         if name := self.name():
             return Word(at, name)
-        raise self.error("expected a value: a text in quotes, a number or a point")
+        raise self.error(f"expected {self.wanted}")
 
     def parts(self, closer: str, depth: int = 0) -> tuple[Node, ...]:
         """Values up to `closer`, or to the end of the text if that is empty."""
@@ -244,6 +258,8 @@ class Reader:
         value = "".join(pieces)
         if "\\" in self.reply[at : self.at]:  # two escapes may be the halves of one character
             value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+            if _has_half(value):
+                raise self.error("an escape in this text is half of a character (a lone surrogate)", at)
         return Text(at, value)
 
     def _between_letters(self, at: int) -> bool:
@@ -269,3 +285,12 @@ class Reader:
             raise self.error("no escape of JSON; write a backslash as \\\\")
         self.at += 1
         return "\\"
+
+
+def _has_half(text: str) -> bool:
+    """Whether a lone surrogate is in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

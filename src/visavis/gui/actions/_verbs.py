@@ -160,7 +160,7 @@ class _Arguments:
     def _opened(self, node: Node) -> tuple[Node, ...]:
         """What a text holds; anything else is itself."""
         if isinstance(node, Text):
-            return Reader(node.value, inside=(self.reader, node.at)).parts("")
+            return Reader(node.value, inside=(self.reader, node.at), wanted="numbers such as 100 200").parts("")
         return (node,)
 
     def _place(self, nodes: tuple[Node, ...], at: int) -> Point:
@@ -305,15 +305,23 @@ def verb(action: Action, verbs: Iterable[str]) -> str | None:
 
 
 def build(
-    reader: Reader, call: Call, coordinates: Coordinates, size: Size, verbs: Sequence[str], names: Sequence[str]
+    reader: Reader, call: Call, coordinates: Coordinates, size: Size, *, verbs: Sequence[str], told: Sequence[str]
 ) -> Action:
-    """The action that a call of a dialect with these verbs means, on a screenshot of `size`; `names`: to be told.
+    """The action that a call of a dialect with these verbs means, on a screenshot of `size`.
+
+    Args:
+        reader: of the reply, for the errors.
+        call: as it was read.
+        coordinates: the dialect's.
+        size: width and height of the screenshot in pixels.
+        verbs: all that the dialect has.
+        told: those that the model knows of.
 
     Raises:
         ReplyError: there is no such action, or its arguments are wrong.
     """
     builder = _BUILDERS.get(call.name.lower())
-    unknown = f"{call.name[:30]!r} is no action here; the actions are {', '.join(names)}"
+    unknown = f"{call.name[:30]!r} is no action here; the actions are {', '.join(told)}"
     if builder is None:
         raise reader.error(unknown, call.at)
     arguments = _Arguments(reader, call, coordinates, size)

@@ -26,7 +26,7 @@ from visavis.gui.actions.space import (
     Wait,
 )
 
-__all__ = ["MOST_CLICKS", "MOST_NOTCHES", "MOST_SECONDS", "check"]
+__all__ = ["MOST_CLICKS", "MOST_NOTCHES", "MOST_SECONDS", "check", "check_text"]
 
 MOST_CLICKS = 3
 MOST_NOTCHES = 1000
@@ -66,19 +66,33 @@ def check(action: Action, size: Size | None = None) -> None:
         case Wait(seconds):
             _seconds(seconds)
         case Type(text):
-            _text("text", text)
+            check_text("text", text)
         case OpenApp(name):
-            _text("name", name, least=1)
+            check_text("name", name, least=1)
         case Navigate(url):
-            _text("url", url, least=1)
+            check_text("url", url, least=1)
         case Finished(content):
-            _text("content", content)
+            check_text("content", content)
         case CallUser(question):
-            _text("question", question)
+            check_text("question", question)
         case Back() | Home():
             pass
         case _:
             raise InputError(f"action: expected one of the action space, got {action!r}")
+
+
+def check_text(name: str, value: Any, *, least: int = 0) -> None:
+    """Refuse what is no text, is shorter than `least`, or holds half a character, which no screen and no file takes.
+
+    Raises:
+        InputError: it is.
+    """
+    if not isinstance(value, str) or len(value) < least:
+        raise InputError(f"{name}: expected {'some text' if least else 'a text'}, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name}: expected characters, got half of one at {error.start} (a lone surrogate)") from error
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> None:
@@ -120,12 +134,3 @@ def _seconds(value: Any) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value <= MOST_SECONDS:  # NaN fails too
         raise InputError(f"seconds: expected 0 to {MOST_SECONDS:g}, got {value!r}")
-
-
-def _text(name: str, value: Any, least: int = 0) -> None:
-    if not isinstance(value, str) or len(value) < least:
-        raise InputError(f"{name}: expected {'some text' if least else 'a text'}, got {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{name}: expected characters, got half of one at {error.start} (a lone surrogate)") from error

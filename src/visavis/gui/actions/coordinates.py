@@ -2,7 +2,7 @@
 
 Sizes are (width, height). A pixel p of a screenshot W wide covers [p, p + 1), so a model whose images are U units wide
 and who says x means pixel floor(x W / U); the right and bottom edge itself, x = U, is the last pixel. All of it is
-done in whole numbers: floating point would take 29 of 1000 on a screen of 1000 pixels for pixel 28.
+done in fractions: in floating point, 9 / 1000 * 3000 falls short of pixel 27.
 """
 
 import math

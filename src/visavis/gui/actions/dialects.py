@@ -5,6 +5,7 @@ and why in words for the model. `parse` undoes `format`: every action, every tex
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
@@ -12,12 +13,12 @@ from typing import Any, Protocol
 from visavis.errors import InputError
 from visavis.gui.actions import _calls, _tools
 from visavis.gui.actions._grammar import Reader
-from visavis.gui.actions._prompts import CALL_LINES, calls_prompt, tools_prompt
+from visavis.gui.actions._prompts import CALL_LINES, calls_prompt, tool_lines, tools_prompt
 from visavis.gui.actions._verbs import DIRECTIONS, NOTCHES, VERBS, Call, build, looks_like_fractions, verb
-from visavis.gui.actions.checks import check
+from visavis.gui.actions.checks import check, check_text
 from visavis.gui.actions.coordinates import ABSOLUTE, RELATIVE, Coordinates, Size
 from visavis.gui.actions.keys import join
-from visavis.gui.actions.serialize import ACTIONS, schema, to_json
+from visavis.gui.actions.serialize import ACTIONS, to_json
 from visavis.gui.actions.space import (
     Action,
     CallUser,
@@ -102,11 +103,12 @@ class CallDialect:
 
     name: str
     coordinates: Coordinates
-    verbs: tuple[str, ...] = VERBS  # the actions there are
-    told: tuple[str, ...]  # those of them that the prompt lists
+    told: tuple[str, ...]  # the names of the actions in the prompt
+    verbs: tuple[str, ...] = VERBS  # of all that a reply may use
     boxes: bool = False  # write start_box='<|box_start|>(1,2)<|box_end|>' for a point
     thought: bool = True  # ask for one
     several: bool = False  # ask for several actions where none needs to see what another did
+    most: int | None = None  # actions in a reply; None: any number
 
     def image_size(self, size: Size) -> Size:
         return self.coordinates.image_size(size)
@@ -122,10 +124,14 @@ class CallDialect:
 
     def parse(self, text: str, size: Size) -> Reply:
         thought, reader, calls = _calls.read(text)
-        return Reply(thought, _build(reader, calls, self.coordinates, size, self.verbs))
+        if self.most is not None and len(calls) > self.most:
+            raise reader.error(f"expected at most {self.most} action, got {len(calls)}", calls[self.most].at)
+        return Reply(thought, _build(reader, calls, self.coordinates, size, verbs=self.verbs, told=self.told))
 
     def format(self, thought: str, actions: tuple[Action, ...], size: Size) -> str:
-        _check(actions, size)
+        _check(thought, actions, size)
+        if self.most is not None and len(actions) > self.most:
+            raise InputError(f"actions: expected at most {self.most}, got {len(actions)}")
         quoted = _calls.quote_thought(thought)
         calls = "\n\n".join(self._call(action, size) for action in actions)
         return f"Thought: {quoted}\nAction: {calls}" if quoted else f"Action: {calls}"
@@ -189,14 +195,14 @@ class JsonDialect:
 
     def prompt(self, instruction: str, size: Size, *, language: str = "English") -> str:
         width, height = self.coordinates.extent(size)
-        return tools_prompt(instruction, schema=_tool_lines(), width=width, height=height, language=language)
+        return tools_prompt(instruction, lines=tool_lines(), width=width, height=height, language=language)
 
     def parse(self, text: str, size: Size) -> Reply:
         thought, reader, calls = _tools.read(text)
-        return Reply(thought, _build(reader, calls, self.coordinates, size, VERBS, tuple(ACTIONS)))
+        return Reply(thought, _build(reader, calls, self.coordinates, size, verbs=VERBS, told=tuple(ACTIONS)))
 
     def format(self, thought: str, actions: tuple[Action, ...], size: Size) -> str:
-        _check(actions, size)
+        _check(thought, actions, size)
         calls = [self._call(action, size) for action in actions]
         return json.dumps({"thought": thought.strip(), "actions": calls}, ensure_ascii=False)
 
@@ -222,7 +228,8 @@ def _numbers(coordinates: Coordinates, point: Point, size: Size) -> tuple[str, .
     return numbers
 
 
-def _check(actions: tuple[Action, ...], size: Size) -> None:
+def _check(thought: str, actions: tuple[Action, ...], size: Size) -> None:
+    check_text("thought", thought)
     if not actions:
         raise InputError("actions: expected at least one, got none")
     for number, action in enumerate(actions):
@@ -236,33 +243,31 @@ def _build(
     calls: list[Call],
     coordinates: Coordinates,
     size: Size,
-    verbs: tuple[str, ...],
-    names: tuple[str, ...] = (),
+    *,
+    verbs: Sequence[str],
+    told: Sequence[str],
 ) -> tuple[Action, ...]:
-    """The actions of calls, by a dialect with these verbs; `names`: what it calls them itself."""
     actions: list[Action] = []
     for call in calls:
         if actions and isinstance(actions[-1], Finished | CallUser):
-            raise reader.error("nothing may follow finished or call_user; the task is over or waits there", call.at)
-        actions.append(build(reader, call, coordinates, size, verbs, names or verbs))
+            raise reader.error("nothing may follow finished or call_user; write them last", call.at)
+        actions.append(build(reader, call, coordinates, size, verbs=verbs, told=told))
     return tuple(actions)
 
 
-def _tool_lines() -> str:
-    """One line of JSON Schema an action."""
-    lines = []
-    for tool in schema()["oneOf"]:
-        properties = dict(tool["properties"])
-        name = properties.pop("action")["const"]
-        needed = [field for field in tool["required"] if field != "action"]
-        arguments = {"type": "object", "properties": properties, "required": needed}
-        lines.append(json.dumps({"name": name, "description": tool["description"], "arguments": arguments}))
-    return "\n".join(lines)
-
-
 _COMPUTER = (
-    *("click", "left_double", "right_single", "drag", "hotkey", "type", "scroll", "wait", "finished", "call_user"),
+    "click",
+    "left_double",
+    "right_single",
+    "drag",
+    "hotkey",
+    "type",
+    "scroll",
+    "wait",
+    "finished",
+    "call_user",
 )
+_PHONE = ("click", "long_press", "type", "scroll", "open_app", "drag", "press_home", "press_back", "finished")
 UI_TARS_1_0 = CallDialect(
     name="UI-TARS 1.0", coordinates=Coordinates(1000, max_pixels=2700 * 28**2), told=_COMPUTER, boxes=True
 )
@@ -273,14 +278,8 @@ DOUBAO_1_5 = CallDialect(
     told=(*_COMPUTER[:5], "press", "release", *_COMPUTER[5:7], "navigate", "navigate_back", *_COMPUTER[7:]),
     several=True,
 )
-MOBILE = CallDialect(
-    name="mobile",
-    coordinates=RELATIVE,
-    verbs=(
-        *("click", "long_press", "type", "scroll", "open_app", "drag", "press_home", "press_back", "finished"),
-        *("wait", "call_user"),
-    ),
-    told=("click", "long_press", "type", "scroll", "open_app", "drag", "press_home", "press_back", "finished"),
+MOBILE = CallDialect(name="mobile", coordinates=RELATIVE, told=_PHONE, verbs=(*_PHONE, "wait", "call_user"))
+GROUNDING = CallDialect(
+    name="grounding", coordinates=ABSOLUTE, told=("click",), verbs=("click",), thought=False, most=1
 )
-GROUNDING = CallDialect(name="grounding", coordinates=ABSOLUTE, verbs=("click",), told=("click",), thought=False)
 JSON_TOOLS = JsonDialect(name="JSON tools", coordinates=Coordinates(None, max_pixels=1280 * 800))
