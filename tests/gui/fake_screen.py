@@ -38,10 +38,10 @@ class FakeScreen:
         pixels[32:48, 32:92] = 255
         for bar in range(self.clicks):
             pixels[2:5, 2 + 4 * bar : 4 + 4 * bar] = 0
-        for column in range(len(self.text)):
+        for column in range(len(self.text[:11])):
             pixels[36:44, 34 + 5 * column : 38 + 5 * column] = 60
         if self.focused:
-            pixels[36:46, 34 + 5 * len(self.text)] = 0  # the caret
+            pixels[36:46, 34 + 5 * len(self.text[:11])] = 0  # the caret
         if self.clock:
             self.ticks += 1
             pixels[58:62, 90 : 91 + self.ticks % 5] = 0

@@ -47,6 +47,7 @@ STEPS = st.builds(
         ),
         max_size=2,
     ).map(tuple),
+    changed=st.none() | st.booleans(),
     remarks=st.lists(TEXTS, max_size=2).map(tuple),
     plan=st.lists(st.tuples(TEXTS, st.booleans()), max_size=2).map(tuple),
     memories=st.lists(TEXTS, max_size=2).map(tuple),

@@ -38,8 +38,11 @@ __all__ = [
     "Trace",
     "TraceWriter",
     "Verdict",
+    "append_line",
     "correct",
     "new_folder",
+    "now",
+    "picture",
     "read",
 ]
 
@@ -91,6 +94,7 @@ class Step:
     decision: Decision | None = None  # None: none came
     mistakes: tuple[tuple[str, str], ...] = ()  # replies that did not parse, each with the reason
     attempts: tuple[Attempt, ...] = ()  # actions that came to nothing because the run ended are not among them
+    changed: bool | None = None  # whether the screen looked different afterwards; None: it was not looked at
     remarks: tuple[str, ...] = ()  # told to the model in the next step
     plan: tuple[tuple[str, bool], ...] = ()  # as the model was given it
     memories: tuple[str, ...] = ()
@@ -150,6 +154,12 @@ class Trace:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise TraceError(f"{path}: expected the PNG of step {step.number}, got {error}") from error
         return Screenshot(pixels, step.scale, step.url)
+
+    @property
+    def last_look(self) -> Path | None:
+        """The picture of what came of the last step, if it was still seen."""
+        path = self.folder / picture(len(self.steps) + 1)
+        return path if path.exists() else None
 
     def turns(self, *, before: int, screenshots: int = 0) -> tuple[Turn, ...]:
         """The steps of a number below `before` as a model is told of them, the last few with their screenshots."""
@@ -249,12 +259,11 @@ class TraceWriter:
 
         from PIL import Image
 
-        name = f"screenshots/{number:06}.png"
         png = BytesIO()
         Image.fromarray(pixels).save(png, "PNG", compress_level=1)
         with _errors(self.folder):
-            _write_whole(self.folder / name, png.getvalue())
-        return name
+            _write_whole(self.folder / picture(number), png.getvalue())
+        return picture(number)
 
     def step(self, step: Step) -> None:
         """Write a step, when all is done that belongs to it."""
@@ -279,6 +288,11 @@ class TraceWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+
+def picture(number: int) -> str:
+    """The path of a step's screenshot within the folder."""
+    return f"screenshots/{number:06}.png"
 
 
 def new_folder(parent: Path) -> Path:
@@ -349,9 +363,23 @@ def correct(trace: Trace, number: int, actions: tuple[Action, ...], *, thought: 
         raise TraceError(f"number: expected a step from 1 to {len(trace.steps)}, got {number}")
     correction = Correction(number, actions, thought)
     line = {"number": number, "actions": [to_json(action) for action in actions], "thought": thought}
-    with _errors(trace.folder), (trace.folder / "corrections.jsonl").open("ab", buffering=0) as stream:
-        _put(stream, _line(line, str))
+    append_line(trace.folder / "corrections.jsonl", line)
     return replace(trace, corrections=trace.corrections | {number: correction})
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Append an object to a file of JSON lines; half a line, left behind by a full disk or a kill, is removed first.
+
+    Raises:
+        TraceError: the disk does not take it.
+    """
+    with _errors(path), path.open("a+b", buffering=0) as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(end - 1, 0))
+        if stream.read() not in (b"", b"\n"):
+            stream.seek(0)
+            stream.truncate(stream.read(end).rfind(b"\n") + 1)
+        _put(stream, _line(value, str))
 
 
 def now() -> str:
@@ -440,6 +468,7 @@ def _step_from_json(line: dict[str, Any]) -> Step:
         ),
         tuple((_text(reply), _text(reason)) for reply, reason in line["mistakes"]),
         tuple(_attempt_from_json(attempt) for attempt in line["attempts"]),
+        None if line["changed"] is None else bool(line["changed"]),
         tuple(map(_text, line["remarks"])),
         tuple((_text(milestone), bool(reached)) for milestone, reached in line["plan"]),
         tuple(map(_text, line["memories"])),
