@@ -116,8 +116,10 @@ class Reader:
 
     def space(self) -> None:
         """Pass over white space."""
-        while self.peek().isspace():
-            self.at += 1
+        reply, at, end = self.reply, self.at, len(self.reply)
+        while at < end and reply[at].isspace():
+            at += 1
+        self.at = at
 
     def blanks(self) -> None:
         """Pass over spaces and tabs."""
@@ -133,10 +135,12 @@ class Reader:
 
     def name(self) -> str:
         """Pass over a name: letters of ASCII, digits and underscores; empty if none comes next."""
-        start = self.at
-        while (character := self.peek()).isascii() and (character.isalnum() or character == "_"):
-            self.at += 1
-        return self.reply[start : self.at]
+        reply, at, end = self.reply, self.at, len(self.reply)
+        while at < end and reply[at].isascii() and (reply[at].isalnum() or reply[at] == "_"):
+            at += 1
+        name = reply[self.at : at]
+        self.at = at
+        return name
 
     def value(self, depth: int = 0) -> Node:
         """Whatever comes next."""
@@ -235,16 +239,14 @@ class Reader:
             quote *= 3
         self.at = run = at + len(quote)  # `run`: from where on nothing is in `pieces` yet
         pieces: list[str] = []
-        end = slash = -1
+        end = -1
         while True:
             if end < self.at:
                 end = self.reply.find(quote, self.at)
                 if end < 0:
                     raise self.error(f"the text that begins here has no closing {quote}", at)
-            if slash < self.at:
-                slash = self.reply.find("\\", self.at)
-                slash = len(self.reply) if slash < 0 else slash
-            if slash < end:
+            slash = self.reply.find("\\", self.at, end)
+            if slash >= 0:
                 pieces.append(self.reply[run:slash])
                 self.at = slash
                 pieces.append(self._escape())

@@ -1,5 +1,6 @@
 """Whether an action is one: its values in range, its keys known, its points on the screen."""
 
+from reprlib import repr as short
 from typing import Any, get_args
 
 from visavis.errors import InputError
@@ -49,7 +50,7 @@ def check(action: Action, size: Size | None = None) -> None:
         case Click(point, button, count):
             _point("point", point, size)
             if button not in get_args(Button):
-                raise InputError(f"button: expected left, right or middle, got {button!r}")
+                raise InputError(f"button: expected left, right or middle, got {short(button)}")
             _whole("count", count, 1, MOST_CLICKS)
         case Drag(path):
             _path(path, size)
@@ -78,7 +79,7 @@ def check(action: Action, size: Size | None = None) -> None:
         case Back() | Home():
             pass
         case _:
-            raise InputError(f"action: expected one of the action space, got {action!r}")
+            raise InputError(f"action: expected one of the action space, got {short(action)}")
 
 
 def check_text(name: str, value: Any, *, least: int = 0) -> None:
@@ -88,7 +89,7 @@ def check_text(name: str, value: Any, *, least: int = 0) -> None:
         InputError: it is.
     """
     if not isinstance(value, str) or len(value) < least:
-        raise InputError(f"{name}: expected {'some text' if least else 'a text'}, got {value!r}")
+        raise InputError(f"{name}: expected {'some text' if least else 'a text'}, got {short(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -97,20 +98,20 @@ def check_text(name: str, value: Any, *, least: int = 0) -> None:
 
 def _whole(name: str, value: Any, least: int, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise InputError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+        raise InputError(f"{name}: expected a whole number from {least} to {most}, got {short(value)}")
 
 
 def _point(name: str, value: Any, size: Size | None) -> None:
     whole = isinstance(value, tuple) and [type(part) for part in value] == [int, int]
     if not whole or min(value) < 0:
-        raise InputError(f"{name}: expected (x, y) in whole pixels from 0, got {value!r}")
+        raise InputError(f"{name}: expected (x, y) in whole pixels from 0, got {short(value)}")
     if size and not (value[0] < size[0] and value[1] < size[1]):
-        raise InputError(f"{name}: expected a pixel of {size[0]} x {size[1]}, got {value!r}")
+        raise InputError(f"{name}: expected a pixel of {size[0]} x {size[1]}, got {short(value)}")
 
 
 def _path(value: Any, size: Size | None) -> None:
     if not isinstance(value, tuple) or len(value) < 2:
-        raise InputError(f"path: expected a tuple of at least 2 points, got {value!r}")
+        raise InputError(f"path: expected a tuple of at least 2 points, got {short(value)}")
     for number, point in enumerate(value):
         _point(f"path[{number}]", point, size)
 
@@ -118,12 +119,12 @@ def _path(value: Any, size: Size | None) -> None:
 def _key(name: str, value: Any) -> None:
     known = canonical(value) if isinstance(value, str) else "a string"
     if value != known:
-        raise InputError(f"{name}: expected the canonical name of a key, {known}, got {value!r}")
+        raise InputError(f"{name}: expected the canonical name of a key, {known}, got {short(value)}")
 
 
 def _keys(value: Any) -> None:
     if not isinstance(value, tuple) or not value:
-        raise InputError(f"keys: expected a tuple of at least 1 key, got {value!r}")
+        raise InputError(f"keys: expected a tuple of at least 1 key, got {short(value)}")
     for number, key in enumerate(value):
         _key(f"keys[{number}]", key)
     if len(set(value)) < len(value):
@@ -133,4 +134,4 @@ def _keys(value: Any) -> None:
 def _seconds(value: Any) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value <= MOST_SECONDS:  # NaN fails too
-        raise InputError(f"seconds: expected 0 to {MOST_SECONDS:g}, got {value!r}")
+        raise InputError(f"seconds: expected 0 to {MOST_SECONDS:g}, got {short(value)}")

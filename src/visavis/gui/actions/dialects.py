@@ -139,7 +139,7 @@ class CallDialect:
     def _call(self, action: Action, size: Size) -> str:
         name = verb(action, self.verbs)
         if name is None:
-            raise InputError(f"action: expected one that {self.name} has words for, got {action!r}")
+            raise InputError(f"action: expected one that {self.name} has words for, got {type(action).__name__}")
         return f"{name}({', '.join(self._arguments(action, size))})"
 
     def _arguments(self, action: Action, size: Size) -> list[str]:
@@ -235,7 +235,8 @@ def _check(thought: str, actions: tuple[Action, ...], size: Size) -> None:
     for number, action in enumerate(actions):
         check(action, size)
         if isinstance(action, Finished | CallUser) and number < len(actions) - 1:
-            raise InputError(f"actions: expected none after {action!r}, got {actions[number + 1]!r}")
+            after = type(actions[number + 1]).__name__
+            raise InputError(f"actions: expected none after {type(action).__name__}, got {after}")
 
 
 def _build(
