@@ -1,7 +1,6 @@
 """The agent: looks at a screen, lets a model think, acts, and knows when to stop."""
 
 from visavis.gui.agent.agent import Agent, Run
-from visavis.gui.agent.plan import PLAN_HELP
 from visavis.gui.agent.session import Retries
 
-__all__ = ["PLAN_HELP", "Agent", "Retries", "Run"]
+__all__ = ["Agent", "Retries", "Run"]

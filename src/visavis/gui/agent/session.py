@@ -7,8 +7,8 @@ from functools import partial
 from typing import TypeVar
 
 from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, TraceError
+from visavis.gui import plan as plans
 from visavis.gui.actions import Action, CallUser, Finished, Wait, check
-from visavis.gui.agent import plan as plans
 from visavis.gui.agent.control import Control, Stopped, TimeUp
 from visavis.gui.agent.reflection import Reflection
 from visavis.gui.model import Context, Decision, Model, Turn

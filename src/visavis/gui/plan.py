@@ -18,13 +18,13 @@ PLAN_HELP = (
 )
 MOST = 12  # milestones
 LONGEST = 200  # characters of one
-_HEADING = r"(?:^|(?<=[\s.;。；!！*#>-]))(?:{names})\**[ \t]*[:：]\**"
+_HEADING = r"(?:^|(?<=[\s.;。；!！*#>\"'“「-]))(?:{names})\**[ \t]*[:：]\**"
 _PLAN = re.compile(_HEADING.format(names="plan|milestones|计划|計劃|計画|里程碑"), re.IGNORECASE | re.MULTILINE)
 _DONE = re.compile(
     _HEADING.format(names="done|reached|完成|已完成") + r"[ \t]*((?:\d{1,2}(?!\d)[ \t]*(?:[,，、&-]|and|和)*[ \t]*)+)",
     re.IGNORECASE | re.MULTILINE,
 )
-_SENTENCE_END = re.compile(r"[.;!]\s|[。；！\n]")
+_SENTENCE_END = re.compile(r"(?<!\d)[.;!]\s|[。；！\n]")
 
 
 def update(plan: Milestones, thought: str) -> Milestones:
@@ -98,7 +98,7 @@ def _stated(thought: str) -> list[tuple[str, int, int]]:
         stop = starts[index + 1].start() if index + 1 < len(starts) else end
         sentence = _SENTENCE_END.search(thought, start.end(), stop)
         stop = sentence.start() + 1 if sentence else stop
-        text = " ".join(thought[start.end() : stop].split()).strip(" .;,。；，、*")
+        text = " ".join(thought[start.end() : stop].split()).strip(' .;,。；，、*"”」')
         found.append((text[:LONGEST], start.start(), stop))
     return [item for item in found if item[0]]
 
