@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from Xlib import X, display
+from Xlib.protocol import rq
 from Xlib.protocol.event import ClientMessage
 
 BOUND_S = 30.0  # for conditions that hold within milliseconds, on a machine with much else to do
@@ -63,6 +64,31 @@ def opened(name: str) -> Iterator[Any]:
         connection.close()
 
 
+class _SetMonitor(rq.Request):  # python-xlib's own cannot pack its list
+    _request = rq.Struct(
+        *(rq.Card8("opcode"), rq.Opcode(43), rq.RequestLength(), rq.Window("window"), rq.Card32("name")),
+        *(rq.Bool("primary"), rq.Bool("automatic"), rq.LengthOf("outputs", 2)),
+        *(rq.Int16("x"), rq.Int16("y"), rq.Card16("width"), rq.Card16("height")),
+        *(rq.Card32("width_mm"), rq.Card32("height_mm"), rq.List("outputs", rq.Card32Obj)),
+    )
+
+
+def set_monitor(connection: Any, name: str, box: tuple[int, int, int, int], outputs: list[int]) -> None:
+    """A monitor of RandR at a place of the display, of some of its outputs or of none."""
+    _SetMonitor(
+        display=connection.display,
+        opcode=connection.display.get_extension_major("RANDR"),
+        window=connection.screen().root,
+        name=connection.intern_atom(name),
+        primary=False,
+        automatic=False,
+        **dict(zip(("x", "y", "width", "height"), box, strict=True)),
+        width_mm=box[2] // 4,
+        height_mm=box[3] // 4,
+        outputs=outputs,
+    )
+
+
 @dataclass
 class Heard:
     """An event as it arrived: a key's or a button's number, what was held, where, and what the key writes."""
@@ -72,6 +98,7 @@ class Heard:
     state: int
     at: tuple[int, int]
     sym: int = 0
+    time_ms: int = field(default=0, compare=False)  # by the server's clock
 
 
 @dataclass
@@ -147,4 +174,4 @@ class Listener:
             if kind.startswith("Key"):
                 column = bool(event.state & X.ShiftMask) + 4 * bool(event.state & X.Mod5Mask)
                 sym = self._connection.keycode_to_keysym(event.detail, column)
-            self.heard.append(Heard(kind, event.detail, event.state, (event.root_x, event.root_y), sym))
+            self.heard.append(Heard(kind, event.detail, event.state, (event.root_x, event.root_y), sym, event.time))

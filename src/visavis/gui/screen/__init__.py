@@ -1,5 +1,6 @@
 """Screens: pixels out, actions in."""
 
 from visavis.gui.screen.protocol import Screen, Screenshot
+from visavis.gui.screen.x11 import X11Screen
 
-__all__ = ["Screen", "Screenshot"]
+__all__ = ["Screen", "Screenshot", "X11Screen"]

@@ -78,6 +78,7 @@ class Connection:
 
     def pause(self, seconds: float) -> None:
         """Wait, and notice meanwhile when the server is gone."""
+        self.sync()
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, QUIET_S))
@@ -133,7 +134,7 @@ class Connection:
         order = list(self.display.get_pointer_mapping())
         self._beat()
         if number not in order:
-            raise InputError(f"button: expected one that the display's pointer has, got button {number}")
+            raise ScreenError(f"pointer: expected button {number} among its own, got {len(order)} buttons without it")
         return order.index(number) + 1
 
     def locked(self) -> bool:

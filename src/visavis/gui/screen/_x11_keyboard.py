@@ -31,8 +31,8 @@ _KEYSYMS = {
     "shift": "Shift_L",
     "space": "space",
 }  # every other key's name with a capital
-_COLUMNS = {0: (0, 1, 4, 5), 1: (2, 3, 6, 7)}  # by group: plain, with Shift, with AltGr, with both
 _TYPED = {"\n": "enter", "\r": "enter", "\t": "tab"}
+_FIRST_FUNCTION, _UNICODE = 0xFE00, 0x1000000  # keysyms: of keys that write nothing; of characters of no older set
 _SYNC_EVERY = 32  # characters; in between, nothing waits for the server
 
 
@@ -102,7 +102,7 @@ class Keyboard:
         if len(key) > 1:
             return self._connection.keysym(_KEYSYMS.get(key, key.capitalize()))
         point = ord(key)
-        return point if 0x20 <= point <= 0x7E or 0xA0 <= point <= 0xFF else 0x1000000 | point
+        return point if 0x20 <= point <= 0x7E or 0xA0 <= point <= 0xFF else _UNICODE | point
 
     def _codes(self, strokes: dict[int, _Stroke], stroke: _Stroke) -> list[int]:
         """The keycodes to hold down for a stroke, its own the last."""
@@ -115,13 +115,11 @@ class Keyboard:
         least, most = setup.min_keycode, setup.max_keycode
         rows = self._connection.display.get_keyboard_mapping(least, most - least + 1)
         table = {code: list(row) for code, row in enumerate(rows, least)}
-        columns = _COLUMNS.get(self._connection.group(), ())
         strokes: dict[int, _Stroke] = {}
-        for code, row in table.items():  # of keys that write the same, the first: not the keypad's
-            own = columns if any(row[at] for at in columns if at < len(row)) else _COLUMNS[0]
-            for level, at in enumerate(own):
-                if at < len(row) and row[at]:
-                    strokes.setdefault(row[at], _Stroke(code, bool(level & 1), bool(level & 2)))
+        for code, levels in _levels(table, self._connection.group()):
+            for level, sym in enumerate(levels):
+                if sym:  # of keys that write the same, the first: not the keypad's
+                    strokes.setdefault(sym, _Stroke(code, bool(level & 1), bool(level & 2)))
         altgr = self._keysym("altgr")
         if altgr not in strokes:
             strokes = {sym: stroke for sym, stroke in strokes.items() if not stroke.altgr}
@@ -175,3 +173,20 @@ class Keyboard:
             yield
         finally:
             self.release(self.press(lock))
+
+
+def _levels(table: dict[int, list[int]], group: int) -> Iterator[tuple[int, list[int]]]:
+    """What each keycode writes: plain, with Shift, with AltGr, with both.
+
+    A row of the core protocol begins with two levels of the first group and two of the second, a copy of the first
+    where the key has one group only. The levels of AltGr come next, but where they begin is not told when there are
+    two groups, nor are a third group's levels: characters there are taken for missing.
+    """
+    alike = {code: not any(row[2:4]) or row[:2] == row[2:4] for code, row in table.items()}
+    for code, row in table.items():
+        if alike[code] and group < 2:
+            yield code, row[:2] + (row[4:6] if all(alike.values()) else [])
+        elif group < 2:
+            yield code, row[2 * group : 2 * group + 2]
+        else:
+            yield code, [sym if _FIRST_FUNCTION <= sym < _UNICODE else 0 for sym in row[:2]]

@@ -43,21 +43,29 @@ class Lane:
             ScreenError: it has shown no sign of life for `answer_s`, now or in an earlier call.
         """
         if self._stuck:
-            raise ScreenError("display: expected an answer, got none earlier; open the screen anew")
+            raise ScreenError("display: expected an answer, got none earlier; open the screen anew", acted=False)
+        return self._wait(self._queue(function))
+
+    def close(self, last: Callable[[], None]) -> None:
+        """Run `last` and end the thread; when it is stuck, that waits for the server, and this does not."""
+        job = self._queue(last)
+        self._jobs.put(None)
+        if not self._stuck:
+            self._wait(job)
+            self._thread.join()
+
+    def _queue(self, function: Callable[[], T]) -> Future[T]:
         job: Future[T] = Future()
         self.beat()
         self._jobs.put((function, job))
+        return job
+
+    def _wait(self, job: Future[T]) -> T:
         while not wait([job], max(0.0, self._alive_at + self._answer_s - time.monotonic())).done:
             if time.monotonic() >= self._alive_at + self._answer_s:
                 self._stuck = True
                 raise ScreenError(f"display: expected an answer within {self._answer_s:g} s, got none: it hangs")
         return job.result()
-
-    def close(self) -> None:
-        """End the thread when it is done; one that is stuck stays until its server answers or the process ends."""
-        self._jobs.put(None)
-        if not self._stuck:
-            self._thread.join()
 
     def _work(self) -> None:
         while (entry := self._jobs.get()) is not None:

@@ -83,7 +83,7 @@ class X11Screen:
         try:
             self._connection = self._lane.call(lambda: Connection(display, self._lane.beat))
         except BaseException:
-            self._lane.close()
+            self._lane.close(lambda: None)
             raise
         try:
             self._keyboard = Keyboard(self._connection, self._handled)
@@ -131,8 +131,7 @@ class X11Screen:
             return
         self._closed = True
         with suppress(ScreenError):
-            self._lane.call(self._leave)
-        self._lane.close()
+            self._lane.close(self._leave)
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +143,7 @@ class X11Screen:
 
     def _call(self, function: Callable[[], T]) -> T:
         if self._closed:
-            raise ScreenError("screen: expected an open one, got one that is closed")
+            raise ScreenError("screen: expected an open one, got one that is closed", acted=False)
         try:
             return self._lane.call(function)
         except self._connection.gone_errors as error:
@@ -164,7 +163,8 @@ class X11Screen:
         try:
             return self._connection.rectangle(self._monitor)
         except InputError as error:
-            raise ScreenError(f"display: expected monitor {self._monitor} as before, got none; {error}") from error
+            message = f"display: expected monitor {self._monitor} as before, got none; {error}"
+            raise ScreenError(message, acted=False) from error
 
     def _handled(self) -> None:
         self._connection.settle(self._connection.listeners(), self._area(), self._settle_s)
@@ -207,6 +207,7 @@ class X11Screen:
                 for _ in range(count):
                     with self._down(physical):
                         pass
+                self._connection.sync()
                 self._clicked = (time.monotonic(), point, button)
             case LongPress():
                 with self._down(self._connection.button(_BUTTONS["left"])):
@@ -275,7 +276,7 @@ class X11Screen:
         try:
             started = os.posix_spawnp(command[0], command, environment, file_actions=nothing, setsid=True)
         except OSError as error:
-            raise ScreenError(f"name: expected to start {command[0]}, got {error}") from error
+            raise ScreenError(f"name: expected to start {command[0]}, got {error}", acted=False) from error
         self._started.append(started)
         self._connection.wait_for_window(lambda: started in self._running(), _START_S)
 
