@@ -777,7 +777,95 @@ def soft_ranks() -> str:
     return table(["times torch.sort", *ranks], rows) + "\n" + table([f"times softmax, {shape}", ""], more) + note
 
 
+def _event(event: Result) -> str:
+    """An action in a few words."""
+    rest = {key: value for key, value in event.items() if key != "action"}
+    shown = ", ".join(json.dumps(value, ensure_ascii=False) for value in rest.values())
+    return f"{event['action']} {shown}".strip()
+
+
+def _outcome(found: Result) -> str:
+    """What came of a reply: right, or what else."""
+    if found["right"]:
+        return "right"
+    if found["files"]:
+        return "**runs the code**"
+    if found["error"]:
+        return "error: " + found["error"].split(":")[0]
+    return "; ".join(f"`{_event(event)}`" for event in found["events"]) or "nothing happens"
+
+
+def actions_cases() -> str:
+    """What others get wrong, and what becomes of it in `ui-tars` and here."""
+    record = result("actions")
+    rows = [
+        [row["case"].replace("|", "\\|").replace("<", "&lt;"), _outcome(row["ui-tars"]), _outcome(row["ours"])]
+        for row in record["cases"]
+    ]
+    right = {name: sum(row[name]["right"] for row in record["cases"]) for name in ("ui-tars", "ours")}
+    rows.append([f"**right of {len(rows)}**", str(right["ui-tars"]), str(right["ours"])])
+    return table(["reply", f"ui-tars {record['versions']['ui-tars']}", "visavis"], rows)
+
+
+def actions_fuzz() -> str:
+    """Fuzzed replies by dialect, long ones, and the pace beside `ui-tars`."""
+    record = result("actions")
+    fuzz, pace = record["fuzz"], record["pace"]
+    rows = [[name, str(read), f"{fuzz['parses/s'][name]:,}"] for name, read in fuzz["read %"].items()]
+    low, median, high = fuzz["us, quartiles"]
+    slowest = max(record["long"].values(), key=lambda row: row["ms"][1])["ms"][1]
+    ratios = [row["ratio"] for row in record["long"].values() if row["ms"][1] >= 1]
+    spaces = pace["ui-tars, ms of a thought of so many spaces"]
+    counts = list(spaces)
+    shorter, longer = record["lengths"]
+    ours, theirs = (f"{pace['replies/s'][name][1]:,.0f}" for name in ("ours", "ui-tars"))
+    return (
+        table(["dialect", "read %", "parses/s"], rows)
+        + f"\n{fuzz['strings']:,} strings, {fuzz['parses']:,} parses: {fuzz['crashes']} crashes, "
+        f"{fuzz['evaluated, imported, opened or started']} evaluations, imports, files or processes, "
+        f"{fuzz['read but not as written again']} replies that were read and did not come back the same when written. "
+        f"A parse took {median} us in the median ({low} to {high} the middle half), "
+        f"{fuzz['us, p99.9']} us at the 99.9th percentile, {fuzz['ms, worst']} ms at the worst.\n\n"
+        f"{len(record['long'])} kinds of hostile reply, {shorter:,} and {longer:,} characters long: the longer "
+        f"took {min(ratios)} to {max(ratios)} times the time (those of 1 ms or more), and the slowest of all took "
+        f"{slowest / 1e3:.1f} s. ui-tars takes {spaces[counts[0]]} ms for a thought of {counts[0]} spaces and "
+        f"{spaces[counts[-1]]} ms for {counts[-1]}.\n\n"
+        f"On replies that both read, {ours} replies/s to {theirs} of ui-tars, which uses Python's own parser: "
+        f"{_spread(pace['ratio'])} times its pace. CPU time of one thread. {source(record)}.\n"
+    )
+
+
+def agent_recall() -> str:
+    """How many tasks long-term memory recalls rightly, and for how many strange ones it recalls something."""
+    record = result("agent")
+    halves = list(next(iter(record["recall"].values())))
+    rows = [
+        [
+            name,
+            *(f"{half['right']} of {half['tasks']}, {half['false']} of {half['unknown']}" for half in found.values()),
+        ]
+        for name, found in record["recall"].items()
+    ]
+    return table(["likeness", *(f"{half}: right, false" for half in halves)], rows) + f"\n{source(record)}.\n"
+
+
+def agent_times() -> str:
+    """What the runtime costs a step, and a recall."""
+    record = result("agent")
+    width, height = record["size"]
+    rows = [[f"a step, {name}", _spread(times)] for name, times in record["step_ms"].items()]
+    for count, times in record["recall_ms"].items():
+        rows.append(
+            [f"a recall, {int(count):,} tasks stored", f"{_spread(times['later'])}; the first {times['first']}"]
+        )
+    return table([f"at {width} x {height}", "ms"], rows) + f"\n{source(record)}.\n"
+
+
 TABLES = {
+    "agent_recall": agent_recall,
+    "agent_times": agent_times,
+    "actions_cases": actions_cases,
+    "actions_fuzz": actions_fuzz,
     "soft_ranks": soft_ranks,
     "blocks": blocks,
     "metrics": metrics,

@@ -12,7 +12,7 @@ import numpy as np
 
 from visavis.gui.actions import Action, Click, Drag, LongPress, Move, Press, Release, Scroll, Wait
 
-__all__ = ["Change", "Reflection", "alike", "difference"]
+__all__ = ["Change", "Reflection", "alike", "difference", "effect"]
 
 CURSOR_WIDTH_PX, CURSOR_HEIGHT_PX = 3, (8, 80)  # a text cursor: no wider, and as high as a line of text
 CLOSE_PX = 5  # a click this near to another is the same click
@@ -53,26 +53,6 @@ class Reflection:
         """What differs, but for what changes by itself."""
         return difference(before, after, ignore=self._restless)
 
-    def effect(self, before: Any, after: Any, actions: tuple[Action, ...]) -> str:
-        """What is to be said about the effect of actions; nothing, if it shows."""
-        if all(isinstance(action, Move | Press | Release | Wait) for action in actions):
-            return ""
-        change = self.change(before, after)
-        if change is None:
-            return (
-                "The screen did not change: the action had no visible effect. Do not repeat it; look again at what is "
-                "on the screen, and try another element or another way."
-            )
-        points = [point for action in actions for point in _points(action)]
-        if points and change.pixels < SMALL * before.shape[0] * before.shape[1]:
-            left, top, right, bottom = change.box
-            if not any(_distance(point, change.box) <= REGION_PX for point in points):
-                return (
-                    f"Nothing changed around {points[-1]}; all that changed on the screen is a small spot at "
-                    f"({(left + right) // 2}, {(top + bottom) // 2}). Check whether the action did what you wanted."
-                )
-        return ""
-
     def circle(self, seen: Any, actions: tuple[Action, ...]) -> str:
         """What is to be said if these actions on this screen close a circle; nothing, if they do not."""
         self._past.append((seen, actions))
@@ -94,6 +74,26 @@ class Reflection:
             and all(map(alike, actions, actions_before))
             and self.change(seen_before, seen) is None
         )
+
+
+def effect(change: Change | None, actions: tuple[Action, ...], size: tuple[int, int]) -> str:
+    """What is to be said about the effect of actions on a screen of some width and height; nothing, if it shows."""
+    if all(isinstance(action, Move | Press | Release | Wait) for action in actions):
+        return ""
+    if change is None:
+        return (
+            "The screen did not change: the action had no visible effect. Do not repeat it; look again at what is "
+            "on the screen, and try another element or another way."
+        )
+    points = [point for action in actions for point in _points(action)]
+    near = any(_distance(point, change.box) <= REGION_PX for point in points)
+    if not points or near or change.pixels >= SMALL * size[0] * size[1]:
+        return ""
+    left, top, right, bottom = change.box
+    return (
+        f"Nothing changed around {points[-1]}; all that changed on the screen is a small spot at "
+        f"({(left + right) // 2}, {(top + bottom) // 2}). Check whether the action did what you wanted."
+    )
 
 
 def difference(before: Any, after: Any, *, ignore: Any = None) -> Change | None:

@@ -10,7 +10,7 @@ from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, T
 from visavis.gui import plan as plans
 from visavis.gui.actions import Action, CallUser, Finished, Wait, check
 from visavis.gui.agent.control import Control, Stopped, TimeUp
-from visavis.gui.agent.reflection import Reflection
+from visavis.gui.agent.reflection import Reflection, effect
 from visavis.gui.model import Context, Decision, Model, Turn
 from visavis.gui.safety import Policy
 from visavis.gui.screen import Screen, Screenshot
@@ -363,15 +363,14 @@ class Session:
         self._look(number + 1)
         after = self._seen
         assert after is not None
-        draft.changed = self._reflection.change(seen.pixels, after.pixels) is not None
+        change = self._reflection.change(seen.pixels, after.pixels)
+        draft.changed = change is not None
         if self.parts.policy.dry_run:
             draft.remarks.append("This is a dry run: the action was noted, and not performed.")
             return
         if all(isinstance(action, Wait) for action in done):
             self._reflection.idle(seen.pixels, after.pixels)
-        elif not any(isinstance(action, CallUser) for action in done) and (
-            remark := self._reflection.effect(seen.pixels, after.pixels, done)
-        ):
+        elif not any(isinstance(action, CallUser) for action in done) and (remark := effect(change, done, after.size)):
             draft.remarks.append(remark)
         assert draft.decision is not None
         circle = self._reflection.circle(seen.pixels, draft.decision.actions)
