@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.gui.any_action import PIECES, SIZES, TEXTS, decisions
@@ -176,6 +176,7 @@ WRONG = [
     ("Action: click(start_box='')", "click: expected a point as 2 numbers, x and y, or a box as 4, got 0"),
     ("Action: click(start_box='(1,2,3)')", "or a box as 4, got 3"),
     ("Action: click(start_box='(1,,3)')", "expected numbers such as 100 200"),
+    ("Action: click(start_box='(,1,2)')", "expected numbers such as 100 200"),
     ("Action: click(start_box='(1,2')", "ends before the closing \\)"),
     ("Action: click(start_box='(30,20,10,40)')", "click: expected a box as its left, top, right and bottom"),
     ("Action: click(start_box='(0.5,0.25)')", "x from 0 to 1000 and y from 0 to 1000, got fractions of the screen"),
@@ -308,6 +309,7 @@ def test_replies_of_tools_are_json(thought, text):
 
 
 @given(TEXTS)
+@example("one\r\ntwo\rthree")
 def test_python_reads_the_texts_of_calls_as_we_do(text):
     """Its own string literals are the independent reader of ours."""
     reply = UI_TARS_1_5.format("", (Type(text),), SIZE)
