@@ -9,7 +9,7 @@ import pytest
 
 from tests.gui.fake_model import FakeModel
 from tests.gui.fake_screen import BUTTON, FIELD, HEIGHT, WIDTH, FakeScreen
-from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, TraceError
+from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, TraceError, VisavisError
 from visavis.gui import trace as traces
 from visavis.gui.actions import CallUser, Click, Drag, Finished, Hotkey, Move, Navigate, OpenApp, Type, Wait
 from visavis.gui.agent import Agent, Retries
@@ -316,24 +316,25 @@ def test_a_file_named_stop_is_the_emergency_stop(tmp_path):
 
 
 def test_pause_holds_a_run_and_resume_lets_it_go_on():
-    paused = threading.Event()
+    """What was decided before a pause and not yet done is not done: the screen may be another by now."""
 
     def pause(context):  # noqa: ARG001
         runner.pause()
-        paused.set()
         return PRESS
 
-    screen, model = FakeScreen(), FakeModel(pause)
+    screen, model = FakeScreen(), FakeModel(pause, FOCUS)
     runner = agent(model, screen)
     thread, results = in_thread(lambda: runner.run("Press", max_seconds=1000))
-    assert paused.wait(30)
+    until(lambda: runner._control is not None and runner._control._paused)
     thread.join(0.05)
     assert thread.is_alive()
-    assert screen.done == []
+    screen.clicks = 1  # somebody else was there
     runner.resume()
     thread.join(30)
     assert results[0].outcome == "finished"
-    assert screen.done == [PRESS]
+    assert screen.done == [FOCUS]
+    assert results[0].steps[0].attempts == ()
+    assert remarks(model) == [(sessions.PAUSED,), ()]
 
 
 def test_after_a_pause_it_looks_anew_and_the_model_is_told():
@@ -403,6 +404,16 @@ def test_a_run_goes_on_from_its_trace(tmp_path):
     trace = traces.read(run.trace)
     assert trace.ending.outcome == "finished"
     assert trace.steps == again.steps
+
+
+def test_the_plan_outlives_a_model_that_was_gone(tmp_path):
+    model = FakeModel(("Plan: 1. press 2. write. I press.", PRESS), then=EndpointError("gone", retry=False))
+    run = agent(model, trace=tmp_path).run("Press")
+    assert run.reason == "model"
+    model = FakeModel(("Done: 1, 2", Finished()))
+    assert agent(model).continue_run(run.trace).outcome == "finished"
+    assert model.asked[0].plan == (("press", False), ("write", False))
+    assert [step.decision is None for step in traces.read(run.trace).steps] == [False, True, False]
 
 
 def test_limits_are_for_the_whole_run(tmp_path):
@@ -489,6 +500,19 @@ def test_secrets_reach_the_screen_and_nothing_else(tmp_path):
     assert "hunter2" not in repr(run)
 
 
+def test_a_page_that_leaves_while_the_user_is_asked_gets_no_click():
+    screen = FakeScreen(url="https://example.org/")
+
+    def confirm(action, reason):  # noqa: ARG001
+        screen.url = "https://evil.org/"
+        return True
+
+    policy = Policy(origins=("https://example.org",))
+    run = agent(FakeModel(("I buy it", PRESS)), screen, policy=policy, on_confirm=confirm).run("Buy it")
+    assert screen.done == []
+    assert "the page is at https://evil.org" in run.steps[0].attempts[0].note
+
+
 def test_a_secret_is_not_typed_where_the_page_has_gone_meanwhile():
     """The page leaves for another origin while the model thinks."""
     screen = FakeScreen(url="https://example.org/")
@@ -523,7 +547,7 @@ def test_an_error_that_holds_a_secret_does_not_leave(tmp_path):
             raise OSError("cannot type hunter2")
 
     policy = Policy(secrets={"password": Secret("hunter2", ("*",))})
-    with pytest.raises(RuntimeError, match="cannot type {{secret:password}}$") as caught:
+    with pytest.raises(VisavisError, match="cannot type {{secret:password}}$") as caught:
         agent(FakeModel(Type("{{secret:password}}")), FakeScreen(leak), policy=policy, trace=tmp_path).run("Log in")
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__

@@ -36,8 +36,8 @@ def test_a_difference_is_the_box_around_all_pixels_that_differ(boxes):
         return
     xs, ys = zip(*where, strict=True)
     box = (min(xs), min(ys), max(xs) + 1, max(ys) + 1)
-    cursor = box[2] - box[0] <= 3 and 8 <= box[3] - box[1] <= 80
-    assert found == (None if cursor else Change(box, len(where)))
+    assert found == Change(box, len(where))
+    assert found.is_cursor == (box[2] - box[0] <= 3 and 8 <= box[3] - box[1] <= 80)
 
 
 def test_one_level_of_one_channel_is_a_difference():
@@ -51,14 +51,17 @@ def test_another_size_is_another_screen():
 
 
 @pytest.mark.parametrize("cursor", [(20, 20, 21, 36), (20, 20, 23, 28), (0, 0, 2, 80)])
-def test_a_text_cursor_is_no_change(cursor):
-    assert difference(BLANK, drawn(cursor)) is None
-    assert difference(BLANK, drawn(cursor, (30, 20, 36, 30))) is not None  # with a letter beside it it is one
+def test_a_text_cursor_is_no_change_but_where_it_was_put(cursor):
+    change = Reflection().change
+    assert change(BLANK, drawn(cursor)) is None
+    assert change(BLANK, drawn(cursor), (Type("x"), Click((300, 200)))) is None
+    assert change(BLANK, drawn(cursor), (Click((30, 30)),)) is not None
+    assert change(BLANK, drawn(cursor, (30, 20, 36, 30))) is not None  # with a letter beside it
 
 
 @pytest.mark.parametrize("mark", [(20, 20, 24, 36), (20, 20, 22, 27), (20, 20, 22, 101)])
 def test_other_marks_are_changes(mark):
-    assert difference(BLANK, drawn(mark)) is not None
+    assert Reflection().change(BLANK, drawn(mark)) is not None
 
 
 def test_what_changes_by_itself_is_learnt_while_nothing_is_done():

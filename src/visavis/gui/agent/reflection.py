@@ -1,6 +1,6 @@
 """Reflection: what the model is told about actions without effect, and about going round in circles.
 
-A screen is the same as before when no pixel differs but those that differ by themselves: a text cursor that blinks, and
+A screen is the same as before when no pixel differs but those that change by themselves: a text cursor that blinks, and
 whatever was seen to change while nothing was done, such as a clock.
 """
 
@@ -31,6 +31,16 @@ class Change:
     box: tuple[int, int, int, int]
     pixels: int
 
+    @property
+    def is_cursor(self) -> bool:
+        """Whether it may be a text cursor that blinks."""
+        left, top, right, bottom = self.box
+        return right - left <= CURSOR_WIDTH_PX and CURSOR_HEIGHT_PX[0] <= bottom - top <= CURSOR_HEIGHT_PX[1]
+
+    def is_near(self, actions: tuple[Action, ...]) -> bool:
+        """Whether it is around a point of an action."""
+        return any(_distance(point, self.box) <= REGION_PX for action in actions for point in _points(action))
+
 
 class Reflection:
     """Watches one run."""
@@ -49,9 +59,10 @@ class Reflection:
             known = self._restless is not None and self._restless.shape == widened.shape
             self._restless = self._restless | widened if known else widened
 
-    def change(self, before: Any, after: Any) -> Change | None:
-        """What differs, but for what changes by itself."""
-        return difference(before, after, ignore=self._restless)
+    def change(self, before: Any, after: Any, actions: tuple[Action, ...] = ()) -> Change | None:
+        """What differs, but for what changes by itself; a text cursor counts where one of the actions pointed at."""
+        change = difference(before, after, ignore=self._restless)
+        return None if change and change.is_cursor and not change.is_near(actions) else change
 
     def circle(self, seen: Any, actions: tuple[Action, ...]) -> str:
         """What is to be said if these actions on this screen close a circle; nothing, if they do not."""
@@ -86,8 +97,7 @@ def effect(change: Change | None, actions: tuple[Action, ...], size: tuple[int, 
             "on the screen, and try another element or another way."
         )
     points = [point for action in actions for point in _points(action)]
-    near = any(_distance(point, change.box) <= REGION_PX for point in points)
-    if not points or near or change.pixels >= SMALL * size[0] * size[1]:
+    if not points or change.is_near(actions) or change.pixels >= SMALL * size[0] * size[1]:
         return ""
     left, top, right, bottom = change.box
     return (
@@ -105,7 +115,7 @@ def difference(before: Any, after: Any, *, ignore: Any = None) -> Change | None:
         ignore: bool [H, W], pixels that do not count; of another size it is not used.
 
     Returns:
-        None if nothing does, or only a text cursor.
+        None if nothing does.
     """
     height, width = after.shape[:2]
     if before.shape != after.shape:
@@ -117,8 +127,6 @@ def difference(before: Any, after: Any, *, ignore: Any = None) -> Change | None:
     if not len(rows):
         return None
     left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    if right - left <= CURSOR_WIDTH_PX and CURSOR_HEIGHT_PX[0] <= bottom - top <= CURSOR_HEIGHT_PX[1]:
-        return None
     return Change((left, top, right, bottom), int(differs.sum()))
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, TraceError
+from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, TraceError, VisavisError
 from visavis.gui import plan as plans
 from visavis.gui.actions import Action, CallUser, Finished, Wait, check
 from visavis.gui.agent.control import Control, Stopped, TimeUp
 from visavis.gui.agent.reflection import Reflection, effect
 from visavis.gui.model import Context, Decision, Model, Turn
-from visavis.gui.safety import Policy
+from visavis.gui.safety import Judgement, Policy
 from visavis.gui.screen import Screen, Screenshot
 from visavis.gui.trace import Attempt, Ending, Step, TraceWriter, Verdict, now, picture
 
@@ -23,6 +23,7 @@ LOOK_AGAIN_S = 0.5  # after so much thinking it is worth a second look, at what 
 PATIENCE_STEPS = 8  # without a milestone
 MOST_LOOPS = 3  # steps in a row that close a circle, each with a remark
 MOST_REFUSALS = 5  # steps in a row
+PAUSED = "The run was paused before this was done, and it was not performed. Look at what the screen shows now."
 INTERRUPTED = "The run was interrupted here and goes on now; the screen may have changed meanwhile."
 
 
@@ -78,6 +79,7 @@ class _Draft:
     mistakes: list[tuple[str, str]] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     changed: bool | None = None
+    paused: bool = False
     remarks: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -107,7 +109,10 @@ class Session:
         self.first_seen: Screenshot | None = None
         self._reflection = Reflection()
         self._memories = steps[-1].memories if steps else ()
-        self._plan = plans.update(steps[-1].plan, steps[-1].decision.thought) if steps and steps[-1].decision else ()
+        self._plan: plans.Milestones = ()
+        if steps:
+            last = steps[-1]
+            self._plan = plans.update(last.plan, last.decision.thought if last.decision else "")
         self._tokens = sum(_tokens(step.decision) for step in steps if step.decision)
         self._since_tick = self._loops = self._refusals = 0
         self._reminded = False
@@ -137,7 +142,7 @@ class Session:
             message = self.parts.policy.hide(f"{type(error).__name__}: {error}")
             self._close(Ending("failed", "error", message=message))
             if self.parts.policy.hide(str(error)) != str(error):
-                raise RuntimeError(message) from None  # the first one holds a secret
+                raise VisavisError(message) from None  # the first one holds a secret
             raise
 
     def _close(self, ending: Ending) -> Ending:
@@ -280,7 +285,10 @@ class Session:
         self._since_tick = 0 if self._plan != before else self._since_tick + 1
         try:
             for number, action in enumerate(decision.actions):
-                self.control.check()
+                if self.control.check():
+                    draft.paused = True
+                    draft.remarks.append(PAUSED)
+                    return
                 match action:
                     case Finished(content):
                         self._finish(draft, action, content)
@@ -315,12 +323,16 @@ class Session:
         if policy.holds_secret(action) or (policy.origins is not None and not fresh):
             url = self._glance().url  # where the page is now, not where it was when the model began to think
         assert draft.decision is not None
-        judgement = policy.judge(action, thought=plans.without_plan(draft.decision.thought), url=url)
+        thought = plans.without_plan(draft.decision.thought)
+        judgement = policy.judge(action, thought=thought, url=url)
         if judgement.answer == "ask":
             if self.parts.on_confirm is None:
-                judgement = replace(judgement, answer="refuse", reason=f"{judgement.reason}, and nobody can be asked")
-            elif not self.parts.on_confirm(action, judgement.reason):
-                judgement = replace(judgement, answer="refuse", reason="the user does not want it")
+                judgement = Judgement("refuse", f"{judgement.reason}, and nobody can be asked")
+            elif self.parts.on_confirm(action, judgement.reason):
+                url = self._glance().url  # which may be another by now
+                judgement = policy.judge(action, thought=thought, url=url)
+            else:
+                judgement = Judgement("refuse", "the user does not want it")
         if judgement.answer == "refuse":
             draft.attempts.append(Attempt(action, "refused", judgement.reason))
             draft.remarks.append(f"Not performed: {judgement.reason}.")
@@ -363,7 +375,9 @@ class Session:
         self._look(number + 1)
         after = self._seen
         assert after is not None
-        change = self._reflection.change(seen.pixels, after.pixels)
+        if draft.paused:
+            return  # what changed meanwhile is somebody else's doing
+        change = self._reflection.change(seen.pixels, after.pixels, done)
         draft.changed = change is not None
         if self.parts.policy.dry_run:
             draft.remarks.append("This is a dry run: the action was noted, and not performed.")
