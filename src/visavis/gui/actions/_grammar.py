@@ -23,6 +23,7 @@ CLOSERS = {
 DEEPEST = 10  # a group in a group in ...
 LONGEST_NUMBER = 40  # characters
 
+# Python's, without its rarer ones: the \b of C:\bin is the beginning of a folder's name.
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
 JSON_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "/": "/", "b": "\b", "f": "\f"}
 HEX_ESCAPES = {"x": 2, "u": 4, "U": 8}  # how many digits follow
