@@ -3,6 +3,7 @@
 import threading
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, T
 from visavis.gui import trace as traces
 from visavis.gui.actions import CallUser, Click, Drag, Finished, Hotkey, Move, Navigate, OpenApp, Type, Wait
 from visavis.gui.agent import Agent, Retries
+from visavis.gui.agent import control as controls
 from visavis.gui.agent import session as sessions
 from visavis.gui.memory import Memory
 from visavis.gui.model import Decision
@@ -284,7 +286,8 @@ def test_no_instruction():
 # From outside ---------------------------------------------------------------------------------------------------------
 
 
-def test_stop_ends_a_wait_a_thought_and_a_back_off():
+def test_stop_ends_a_wait_a_thought_and_a_back_off(monkeypatch):
+    monkeypatch.setattr(controls, "POLL_S", 3600)  # so that nothing else wakes the run
     never = threading.Event()
     for answer in (
         Wait(3000),
@@ -333,7 +336,7 @@ def test_pause_holds_a_run_and_resume_lets_it_go_on():
     thread.join(30)
     assert results[0].outcome == "finished"
     assert screen.done == [FOCUS]
-    assert results[0].steps[0].attempts == ()
+    assert (results[0].steps[0].attempts, results[0].steps[0].changed) == ((), None)
     assert remarks(model) == [(sessions.PAUSED,), ()]
 
 
@@ -348,6 +351,28 @@ def test_after_a_pause_it_looks_anew_and_the_model_is_told():
     thread.join(30)
     assert "interrupted" in model.asked[1].turns[0].remarks[-1]
     assert (model.asked[1].screenshot.pixels[40, 35] == 60).all()  # the text is there
+
+
+def test_time_that_a_run_is_paused_does_not_count(monkeypatch):
+    clock, polls = [0.0], 0
+    monkeypatch.setattr(controls, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(controls, "POLL_S", 0.001)
+
+    def poll():
+        nonlocal polls
+        polls += 1
+        if polls == 2:  # the first is before the pause begins
+            clock[0] += 1000
+            control.resume()
+        return False
+
+    control = controls.Control(max_seconds=500, spent=100, emergency=poll)
+    control.pause()
+    assert control.check()
+    assert control.elapsed() == 100
+    clock[0] += 401
+    with pytest.raises(controls.TimeUp):
+        control.check()
 
 
 def test_a_paused_run_can_be_stopped():
@@ -443,6 +468,12 @@ def test_refusals_are_told_back_and_then_end_the_run(tmp_path):
     assert "Not performed: the page is at https://evil.org, where nothing may be done" in remarks(model)[0][0]
     assert len(run.steps) == sessions.MOST_REFUSALS
     assert {attempt.verdict for step in traces.read(run.trace).steps for attempt in step.attempts} == {"refused"}
+
+
+def test_refusals_in_between_do_not_end_a_run():
+    refused = ("I delete it", PRESS)
+    model = FakeModel(*[refused] * (sessions.MOST_REFUSALS - 1), FOCUS, *[refused] * (sessions.MOST_REFUSALS - 1))
+    assert agent(model).run("Press").outcome == "finished"
 
 
 def test_what_cannot_be_taken_back_is_confirmed():

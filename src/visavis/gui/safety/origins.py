@@ -37,7 +37,7 @@ def origin(url: str) -> str | None:
         return None
     if parts.scheme == "file":
         return FILES if not parts.netloc else None
-    if parts.scheme not in PORTS or not host or not url[len(parts.scheme) :].startswith("://"):
+    if parts.scheme not in PORTS or not host:
         return None
     try:
         name = host.encode("idna").decode() if not host.isascii() else host
