@@ -15,6 +15,7 @@ from visavis.errors import InputError, MissingExtraError, ScreenError
 __all__ = ["Connection", "Monitor"]
 
 QUIET_S = 0.1  # at rest: nothing has been drawn for so long; a text cursor blinks at half a second, frames come at 1/60
+_LATE_S = QUIET_S / 2  # an answer that took longer: the program was at work
 _EXTENSIONS = {"XTEST": "fake input", "DAMAGE": "whether it is drawn on", "RANDR": "monitors"}
 
 
@@ -186,33 +187,47 @@ class Connection:
         return None
 
     def settle(self, listeners: Iterable[Any], within: Monitor, settle_s: float) -> None:
-        """Return when the listeners have answered and nothing has been drawn for QUIET_S, or after `settle_s`."""
-        waiting = {}
-        for window in listeners:
-            self._serial = self._serial % 0x7FFFFFFF + 1
-            waiting[self._serial] = window.id
-            data = (32, [self._ping, self._serial, window.id, 0, 0])
-            window.send_event(self._message(window=window, client_type=self._protocols, data=data), event_mask=0)
-        self.sync()
-        begun = drawn_at = time.monotonic()
+        """Return when the screen has come to rest, or after `settle_s`.
+
+        At rest: for QUIET_S nothing was drawn, no window came or went, and the listeners answered at once, the last
+        time at the end of it: a program may answer between a key and what the key sets off.
+        """
+        begun = active_at = time.monotonic()
+        asked_at = -math.inf
+        windows = {window.id: window for window in listeners}
+        waiting: dict[int, int] = {}  # window by the serial number of its ping
 
         def hear(event: Any) -> None:
-            nonlocal drawn_at
+            nonlocal active_at
+            now = time.monotonic()
             if event.type == self.X.ClientMessage and event.client_type == self._protocols:
                 answer, serial = event.data[1][:2]
-                if answer == self._ping:
-                    waiting.pop(serial, None)
-            elif event.type in (self.X.DestroyNotify, self.X.UnmapNotify):
-                for serial in [serial for serial, window in waiting.items() if window == event.window.id]:
-                    del waiting[serial]
+                if answer == self._ping and waiting.pop(serial, None) and now > asked_at + _LATE_S:
+                    active_at = now
+            elif event.type in (self.X.MapNotify, self.X.UnmapNotify, self.X.DestroyNotify):
+                active_at = now
+                if event.type != self.X.MapNotify and windows.pop(event.window.id, None):
+                    for serial in [serial for serial, window in waiting.items() if window == event.window.id]:
+                        del waiting[serial]
             elif self._drawn(event, within):
-                drawn_at = time.monotonic()
+                active_at = now
 
         while (left := begun + settle_s - time.monotonic()) > 0:
-            quiet_left = math.inf if waiting else drawn_at + QUIET_S - time.monotonic()
-            if quiet_left <= 0:
-                break
-            self._hear(hear, min(left, quiet_left))
+            quiet_left = active_at + QUIET_S - time.monotonic()
+            if not waiting and (asked_at < begun or quiet_left <= 0):
+                if asked_at >= active_at + QUIET_S or (not windows and quiet_left <= 0):
+                    break
+                asked_at = time.monotonic()
+                waiting.update((self._send_ping(window), window.id) for window in windows.values())
+                self.sync()
+            self._hear(hear, left if waiting else min(left, max(0.0, quiet_left)))
+
+    def _send_ping(self, window: Any) -> int:
+        """Ask a window for an answer; the serial number that it will have."""
+        self._serial = self._serial % 0x7FFFFFFF + 1
+        data = (32, [self._ping, self._serial, window.id, 0, 0])
+        window.send_event(self._message(window=window, client_type=self._protocols, data=data), event_mask=0)
+        return self._serial
 
     def wait_for_window(self, still: Callable[[], bool], within_s: float) -> None:
         """Return when a window of its own has been mapped, or when `still` is no more, or after `within_s`."""
