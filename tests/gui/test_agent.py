@@ -14,8 +14,8 @@ from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, T
 from visavis.gui import trace as traces
 from visavis.gui.actions import CallUser, Click, Drag, Finished, Hotkey, Move, Navigate, OpenApp, Type, Wait
 from visavis.gui.agent import Agent, Retries
-from visavis.gui.agent import control as controls
-from visavis.gui.agent import session as sessions
+from visavis.gui.agent import _control as controls
+from visavis.gui.agent import _session as sessions
 from visavis.gui.memory import Memory
 from visavis.gui.model import Decision
 from visavis.gui.safety import Policy, Secret
@@ -519,7 +519,9 @@ def test_secrets_reach_the_screen_and_nothing_else(tmp_path):
         ("it is hunter2", Type("hunter2?")),
         Finished("hunter2"),
     )
-    run = agent(model, screen, policy=policy, trace=tmp_path, memory=Memory(tmp_path / "memory")).run("Log in")
+    memory = Memory(tmp_path / "memory")
+    run = agent(model, screen, policy=policy, trace=tmp_path, memory=memory).run("Log in with hunter2")
+    assert len(memory) == 1
     assert screen.done == [FOCUS, Type("hunter2."), Type("hunter2?")]
     assert run.answer == "{{secret:password}}"
     assert "{{secret:password}}" in model.asked[0].instruction

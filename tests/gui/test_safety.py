@@ -359,6 +359,7 @@ def test_the_model_is_told_the_names():
     assert told.startswith("Log in\n\n")
     assert "{{secret:password}}, {{secret:pin}}" in told
     assert "hunter2" not in told
+    assert secrets("hunter2").told("Use hunter2").startswith("Use {{secret:password}}\n")
 
 
 def test_masked_boxes_are_black_and_the_rest_is_as_it_was():

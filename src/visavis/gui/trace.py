@@ -171,7 +171,7 @@ class Trace:
         )
 
     def context(self, step: Step) -> Context:
-        """What the model was given in a step, short of the limits on how much of it is told.
+        """What the model was given in a step, without the note on a pause before it, and with all earlier steps.
 
         Raises:
             TraceError: a picture cannot be read.

@@ -9,8 +9,8 @@ from typing import Any
 from visavis.errors import InputError, TraceError
 from visavis.gui import trace as traces
 from visavis.gui.actions import Action
-from visavis.gui.agent.control import Control
-from visavis.gui.agent.session import Limits, Parts, Retries, Session
+from visavis.gui.agent._control import Control
+from visavis.gui.agent._session import Limits, Parts, Retries, Session
 from visavis.gui.memory import Memory
 from visavis.gui.model import Model
 from visavis.gui.safety import Policy
@@ -128,7 +128,7 @@ class Agent:
                     settings=self._settings(limits),
                     hide=self.policy.hide,
                 )
-            return self._go(instruction, limits, writer, None)
+            return self._go(self.policy.hide(instruction), limits, writer, None)
 
     def continue_run(
         self,
@@ -202,7 +202,7 @@ class Agent:
     def _recall(self, instruction: str, screenshot: Screenshot) -> tuple[str, ...]:
         if self._memory is None:
             return ()
-        return tuple(found.text for found in self._memory.recall(instruction, screenshot))
+        return tuple(self.policy.hide(found.text) for found in self._memory.recall(instruction, screenshot))
 
     def _remember(self, session: Session, ending: Ending) -> str:
         """Keep a finished run; the message of the run."""

@@ -161,12 +161,12 @@ class Policy:
         return replace(screenshot, pixels=pixels)
 
     def told(self, instruction: str) -> str:
-        """The instruction and which secrets there are, for the model."""
+        """The instruction, without the secrets that may be in it, and which there are, for the model."""
         if not self.secrets:
             return instruction
         names = ", ".join(f"{{{{secret:{name}}}}}" for name in sorted(self.secrets))
         return (
-            f"{instruction}\n\nSome texts are kept from you. Type the placeholder, with both pairs of braces, and the "
+            f"{self.hide(instruction)}\n\nSome texts are kept from you. Type the placeholder, with both pairs of braces, and the "
             f"text itself is typed in its place. There is: {names}"
         )
 

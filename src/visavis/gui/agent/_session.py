@@ -9,7 +9,7 @@ from typing import TypeVar
 from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, TraceError, VisavisError
 from visavis.gui import plan as plans
 from visavis.gui.actions import Action, CallUser, Finished, Wait, check
-from visavis.gui.agent.control import Control, Stopped, TimeUp
+from visavis.gui.agent._control import Control, Stopped, TimeUp
 from visavis.gui.agent.reflection import Reflection, effect
 from visavis.gui.model import Context, Decision, Model, Turn
 from visavis.gui.safety import Judgement, Policy
