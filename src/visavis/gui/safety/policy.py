@@ -44,7 +44,7 @@ class Secret:
     value: str = field(repr=False)
     origins: tuple[
         str, ...
-    ]  # where it may be typed, in the form of `origins.matches`; "*" on a screen without addresses
+    ]  # where it may be typed, as `origins.matches` has them; "*": also where no address is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,8 @@ class Policy:
             return instruction
         names = ", ".join(f"{{{{secret:{name}}}}}" for name in sorted(self.secrets))
         return (
-            f"{self.hide(instruction)}\n\nSome texts are kept from you. Type the placeholder, with both pairs of braces, and the "
-            f"text itself is typed in its place. There is: {names}"
+            f"{self.hide(instruction)}\n\nSome texts are kept from you. Type the placeholder, with both pairs of "
+            f"braces, and the text itself is typed in its place. There is: {names}"
         )
 
     def _off_limits(self, action: Action, url: str | None) -> str:
