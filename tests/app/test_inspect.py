@@ -1,6 +1,7 @@
 """``visavis inspect`` against published numbers of networks, and against sums made by hand."""
 
 import json
+import os
 import re
 import sys
 
@@ -280,6 +281,12 @@ def test_findings_come_before_the_table(run):
     ]
 
 
+def test_what_a_module_computes_beside_those_inside_it_is_marked_too():
+    found = examine(nn.Sequential(Attends(by_hand=False)), (3, 16, 16), prove=False)
+    assert row(found, "0").own.marks == {"attention": 1}
+    assert {each.name: each.marks for each in found.shown(2)} == {"0 itself": {"attention": 1}, "0.make": {}}
+
+
 def test_a_page_that_holds_everything_and_obeys_no_name(file, run, tmp_path):
     path = file(
         "def make():\n"
@@ -298,6 +305,16 @@ def test_a_page_that_holds_everything_and_obeys_no_name(file, run, tmp_path):
     assert html.index("checkerboard") < html.index("<table>")
     assert not re.search(r"(src|href)\s*=|url\(|https?:", html)
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_page_has_the_rights_of_any_new_file(run, tmp_path, umask, mode):
+    page, before = tmp_path / "page.html", os.umask(umask)
+    try:
+        code, _ = run("torch.nn:Identity", "--input", "3x8x8", "--html", page)
+    finally:
+        os.umask(before)
+    assert (code, page.stat().st_mode & 0o777) == (0, mode)
 
 
 def test_a_page_that_cannot_be_made_leaves_the_old_one(run, tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def write_page(found: Inspection, path: Path, *, depth: int) -> None:
         width=WIDTH,
         height=HEIGHT,
     )
-    with draft_of(path) as draft:
+    with draft_of(path, private=False) as draft:
         draft.write_text(page, encoding="utf-8")
 
 

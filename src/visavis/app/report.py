@@ -114,11 +114,16 @@ def write_report(
 
 
 @contextlib.contextmanager
-def draft_of(path: Path) -> Iterator[Path]:
-    """A file beside `path`, for the owner alone, as it holds faces; it becomes `path` when all went well."""
+def draft_of(path: Path, *, private: bool = True) -> Iterator[Path]:
+    """A file beside `path`, which becomes `path` when all went well.
+
+    Args:
+        path: the file to write.
+        private: for the owner alone, as what holds faces is; else the umask decides, as for any new file.
+    """
     draft = path.with_name(f"{path.name}.part")
     draft.unlink(missing_ok=True)  # of a killed run, and with who knows what rights
-    draft.touch(mode=0o600)
+    draft.touch(mode=0o600 if private else 0o666)
     try:
         yield draft
         draft.replace(path)

@@ -122,7 +122,13 @@ def module_rows(
     rows = []
     for name, module in modules.items():
         inside = [each for each in modules if not name or each == name or each.startswith(f"{name}.")]
-        own = Own(parameters[name], flops[name], written[name], None if saved is None else round(saved.get(name, 0.0)))
+        own = Own(
+            parameters=parameters[name],
+            flops=flops[name],
+            activation_bytes=written[name],
+            saved_bytes=None if saved is None else round(saved.get(name, 0.0)),
+            marks=dict.fromkeys(sorted(marks[name]), 1),
+        )
         row = Row(
             name=name,
             kind=type(module).__name__,

@@ -53,7 +53,8 @@ def redundant_biases(model: nn.Module, input_shape: tuple[int, ...]) -> list[Fin
     for biases, level, what in groups:
         if biases:
             names = [each.name if each.part in ("all", "mean") else f"{each.name}[{each.part}]" for each in biases]
-            text = f"{what} ({amount(sum(each.parameters for each in biases))} parameters): {names_text(names)}; "
+            size = sum(each.parameters for each in biases)
+            text = f"{what} ({amount(size)} {'parameter' if size == 1 else 'parameters'}): {names_text(names)}; "
             text += f"the first {biases[0].reason}"
             layers = tuple(dict.fromkeys(each.name.rpartition(".")[0] for each in biases))
             findings.append(Finding("bias", level, text, layers))
@@ -101,7 +102,8 @@ def checkerboards(graph: Graph) -> list[Finding]:
 def narrow_fields(fields: receptive.Fields) -> list[Finding]:
     """What the last stage sees: the last layer before a head that sees everything, if it has no positions left.
 
-    Where positions that are still many see everything, as after attention, nothing is missed.
+    Where positions that are still many see everything, as after attention, nothing is missed; a module may do that
+    itself, beside the layers inside it.
     """
     lengths = fields.input_shape[1:]
     layers = [layer for layer in fields.layers.values() if layer.leaf]
@@ -109,7 +111,10 @@ def narrow_fields(fields: receptive.Fields) -> list[Finding]:
     for number in range(len(lengths)):
         sizes = [(layer, layer.axes[number].size) for layer in layers]
         seen = [(layer.name, size) for layer, size in sizes if size is not None]
-        if seen and not any(size is None and math.prod(layer.shape[2:]) > 1 for layer, size in sizes):
+        spread = any(
+            layer.axes[number].size is None and math.prod(layer.shape[2:]) > 1 for layer in fields.layers.values()
+        )
+        if seen and not spread:
             name, size = seen[-1]
             if size < lengths[number]:
                 short[number] = name, size

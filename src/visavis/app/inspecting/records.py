@@ -60,7 +60,7 @@ class Row:
         field: input positions that reach an output position, an axis of the image each; None: the whole image. Empty
             where the output does not depend on the image.
         stride: input positions an output position, an axis each; None where there is no even pattern.
-        own: flops, parameters, bytes and saved bytes that are no module's inside it.
+        own: flops, parameters, bytes, saved bytes and marks that are no module's inside it.
         marks: kinds of the findings that ask for a change, with how many modules they name, it and those inside.
     """
 
@@ -82,12 +82,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What a module itself costs, without the modules inside it."""
+    """What a module itself costs and is marked with, without the modules inside it."""
 
     parameters: int
     flops: int
     activation_bytes: int
     saved_bytes: int | None
+    marks: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,8 @@ class Inspection:
             if row.depth == depth or (row.leaf and row.depth < depth):
                 if row.parameters or row.flops or row.activation_bytes or row.saved_bytes:
                     found.append(row)
-            elif row.depth < depth and (row.own.parameters or row.own.flops):
-                found.append(replace(row, **asdict(row.own), name=f"{row.name or row.kind} itself", marks={}))
+            elif row.depth < depth and (row.own.parameters or row.own.flops or row.own.marks):
+                found.append(replace(row, **asdict(row.own), name=f"{row.name or row.kind} itself"))
         return found
 
     def depth_for(self, lines: int) -> int:
