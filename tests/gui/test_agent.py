@@ -429,6 +429,10 @@ def test_a_run_goes_on_from_its_trace(tmp_path):
     trace = traces.read(run.trace)
     assert trace.ending.outcome == "finished"
     assert trace.steps == again.steps
+    for step, asked in zip(trace.steps, [*first.asked, *model.asked], strict=True):
+        told = [(turn.decision, turn.remarks, turn.screenshot is None) for turn in asked.turns]
+        again = [(turn.decision, turn.remarks, turn.screenshot is None) for turn in trace.context(step).turns]
+        assert told == again
 
 
 def test_the_plan_outlives_a_model_that_was_gone(tmp_path):

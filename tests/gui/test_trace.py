@@ -35,6 +35,7 @@ STEPS = st.builds(
     size=st.tuples(st.integers(0), st.integers(0)),
     scale=st.floats(0.5, 4),
     url=st.none() | TEXTS,
+    notice=TEXTS,
     decision=st.none() | DECISIONS,
     mistakes=st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple),
     attempts=st.lists(
@@ -104,6 +105,26 @@ def test_the_context_of_a_step_is_what_its_model_saw(tmp_path):
     np.testing.assert_array_equal(context.turns[1].screenshot.pixels, PIXELS + np.uint8(2))
     np.testing.assert_array_equal(context.screenshot.pixels, PIXELS + np.uint8(3))
     assert context.instruction == "do it"
+
+
+def test_notices_stand_with_the_step_before_them(tmp_path):
+    def step(number, notice="", decided=True):
+        decision = Decision("", str(number), (Wait(),)) if decided else None
+        return Step(number, "", notice=notice, decision=decision, remarks=(f"remark {number}",))
+
+    with create(tmp_path) as writer:
+        for each in (step(1), step(2, "a"), step(3, "b", decided=False), step(4, "c"), step(5)):
+            writer.step(each)
+    told = [[turn.remarks for turn in traces.read(tmp_path).turns(before=before)] for before in range(1, 7)]
+    one, two, four = ("remark 1", "a"), ("remark 2", "b"), ("remark 4",)
+    assert told == [
+        [],
+        [one],
+        [one, two],
+        [one, (*two, "c")],
+        [one, (*two, "c"), four],
+        [one, (*two, "c"), four, ("remark 5",)],
+    ]
 
 
 def test_cut_anywhere_it_loses_the_last_step_at_most(tmp_path):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self, TypeVar, cast, get_args
+from typing import IO, Any, Literal, Self, TypeVar, get_args
 
 from visavis.errors import TraceError
 from visavis.gui.actions import Action, from_json, to_json
@@ -91,6 +91,7 @@ class Step:
     size: tuple[int, int] = (0, 0)  # of the screenshot: width, height
     scale: float = 1.0
     url: str | None = None
+    notice: str = ""  # told to the model before this step, after the remarks on the one before: the run was interrupted
     decision: Decision | None = None  # None: none came
     mistakes: tuple[tuple[str, str], ...] = ()  # replies that did not parse, each with the reason
     attempts: tuple[Attempt, ...] = ()  # actions that came to nothing because the run ended are not among them
@@ -163,15 +164,20 @@ class Trace:
 
     def turns(self, *, before: int, screenshots: int = 0) -> tuple[Turn, ...]:
         """The steps of a number below `before` as a model is told of them, the last few with their screenshots."""
-        told = [step for step in self.steps if step.number < before and step.decision is not None]
+        told: list[tuple[Step, Decision, tuple[str, ...]]] = []
+        for step in self.steps[:before]:
+            if step.notice and told:
+                told[-1] = (*told[-1][:2], (*told[-1][2], step.notice))
+            if step.number < before and step.decision is not None:
+                told.append((step, step.decision, step.remarks))
         first = len(told) - screenshots
         return tuple(
-            Turn(self.screenshot(step) if index >= first else None, cast(Decision, step.decision), step.remarks)
-            for index, step in enumerate(told)
+            Turn(self.screenshot(step) if index >= first else None, decision, remarks)
+            for index, (step, decision, remarks) in enumerate(told)
         )
 
     def context(self, step: Step) -> Context:
-        """What the model was given in a step, without the note on a pause before it, and with all earlier steps.
+        """What the model was given in a step, had there been room for the texts of all earlier steps.
 
         Raises:
             TraceError: a picture cannot be read.
@@ -458,6 +464,7 @@ def _step_from_json(line: dict[str, Any]) -> Step:
         (int(width), int(height)),
         float(line["scale"]),
         None if line["url"] is None else _text(line["url"]),
+        _text(line["notice"]),
         decision
         and Decision(
             _text(decision["text"]),

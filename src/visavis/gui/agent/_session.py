@@ -118,8 +118,9 @@ class Session:
         self._reminded = False
         self._seen: Screenshot | None = None  # the look that the next step begins with
         self._look_s = 0.0
+        self._notice = ""
         if self.turns:
-            self._remark(INTERRUPTED)
+            self._interrupted()
 
     def go(self) -> Ending:
         """Run to the end.
@@ -160,7 +161,7 @@ class Session:
             self._budgets(number)
             paused = self.control.check()
             if paused and self.turns:
-                self._remark(INTERRUPTED)
+                self._interrupted()
             if self._seen is None or paused:
                 self._look(number)
         except (Stopped, TimeUp) as end:
@@ -397,8 +398,11 @@ class Session:
             draft.remarks.append(plans.nothing_reached(self._plan, self._since_tick))
             self._since_tick = 0
 
-    def _remark(self, text: str) -> None:
-        self.turns[-1] = replace(self.turns[-1], remarks=(*self.turns[-1].remarks, text))
+    def _interrupted(self) -> None:
+        """Have the model told, once."""
+        if not self._notice:
+            self._notice = INTERRUPTED
+            self.turns[-1] = replace(self.turns[-1], remarks=(*self.turns[-1].remarks, INTERRUPTED))
 
     def _hide(self, what: object) -> str:
         return self.parts.policy.hide(str(what))
@@ -411,6 +415,7 @@ class Session:
             seen.size,
             seen.scale,
             None if seen.url is None else self._hide(seen.url),
+            self._notice,
             draft.decision,
             tuple(draft.mistakes),
             tuple(draft.attempts),
@@ -422,6 +427,7 @@ class Session:
         )
         if self.writer is not None:
             self.writer.step(step)
+        self._notice = ""
         self.steps.append(step)
         if draft.decision is not None:
             self.turns.append(Turn(seen, draft.decision, step.remarks))
