@@ -861,7 +861,38 @@ def agent_times() -> str:
     return table([f"at {width} x {height}", "ms"], rows) + f"\n{source(record)}.\n"
 
 
+def screens() -> str:
+    """Looks at an X display and events sent to one, beside others."""
+    record = result("screens")
+
+    def short(number: float) -> str:
+        return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+    def row(display: str, what: str, way: str, times: list[float], count: float) -> list[str]:
+        low, middle, high = map(short, times)
+        return [display, what, way, f"{middle} ({low} to {high})", short(1e3 * count / times[1])]
+
+    rows = []
+    for size, looks in record["x11_looks"].items():
+        for way, times in looks["raw"].items():
+            rows.append(row(size, "a look", way, [times[f"wall_ms_p{percent}"] for percent in (25, 50, 75)], 1))
+        for way, times in looks["png"].items():
+            what = f"a look as PNG, {short(looks['png_bytes'][way] / 1e3)} kB"
+            rows.append(row(size, what, way, [times[f"wall_ms_p{percent}"] for percent in (25, 50, 75)], 1))
+    for what, acted in record["x11_events"].items():
+        if acted:
+            way = what if what.startswith("xdotool") else f"X11Screen, {what}"
+            milliseconds = [1e3 * second for second in acted["seconds"]]
+            rows.append(row("1280 x 800", f"events: {acted['events']:,}", way, milliseconds, acted["events"]))
+        else:
+            rows.append(["1280 x 800", "events: 1", what, "not installed here", ""])
+    lines = table(["display", "", "", "ms: median (quartiles)", "a second"], rows)
+    versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("mss", "pillow", "python-xlib"))
+    return f"{lines}\n{source(record)}; {versions}.\n"
+
+
 TABLES = {
+    "screens": screens,
     "agent_recall": agent_recall,
     "agent_times": agent_times,
     "actions_cases": actions_cases,
