@@ -2,52 +2,44 @@
 
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from visavis.errors import InputError
 
 __all__ = ["check_pattern", "matches", "origin"]
 
 PORTS = {"http": 80, "https": 443}
-# Letters, digits and signs of RFC 3986, and characters beyond ASCII. Not among them: white space and control
-# characters, which browsers cut out of an address, and the backslash, which is a slash to them.
-ADDRESS = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~\u00a0-\U0010ffff]+")
-PATTERN = re.compile(r"(https?)://(\*\.)?([a-z0-9\-.]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}|\*))?")
 ANYWHERE, FILES = "*", "file://"
+PATTERN = re.compile(r"(https?)://(\*\.)?([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}|\*))?")
+# To the first slash, question mark or hash. A backslash is a slash to browsers, a tab or a line end is nothing; other
+# letters than these they map by rules of their own. What follows has no say in whose a page is.
+_ADDRESS = re.compile(r"(https?|file)://([^/?#\\]*)(?:[/?#].*)?", re.DOTALL | re.IGNORECASE | re.ASCII)
+_PLACE = re.compile(r"(?:[!-~]*@)?([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?", re.IGNORECASE | re.ASCII)
 
 
 def origin(url: str) -> str | None:
     r"""Scheme, host and port of an address, the port only where it is not the scheme's own; "file://" for files.
 
     Returns:
-        None for an address that has no origin (data:, blob:, about:, javascript: ...) or is not written plainly.
+        None for an address that has no origin (data:, blob:, about:, javascript: ...) or is not written plainly: a
+        name in letters beyond ASCII, for one, has to be in the form of "xn--...", as browsers report it.
 
     Example:
         >>> origin("HTTPS://ada@Example.org:443/a?b#c")
         'https://example.org'
-        >>> origin(r"https://evil.org\@example.org/") is None
+        >>> origin("https://evil.org\\@example.org/") is None
         True
     """
-    if not ADDRESS.fullmatch(url):
+    address = _ADDRESS.fullmatch(url)
+    if address is None:
         return None
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
+    scheme, place = address[1].lower(), address[2]
+    if scheme == "file":
+        return FILES if not place else None
+    found = _PLACE.fullmatch(place)
+    if found is None or not (name := found[1].lower().rstrip(".")):
         return None
-    if parts.scheme == "file":
-        return FILES if not parts.netloc else None
-    if parts.scheme not in PORTS or not host:
-        return None
-    try:
-        name = host.encode("idna").decode() if not host.isascii() else host
-    except UnicodeError:
-        return None
-    name = name.rstrip(".")
-    if not name or "%" in name:
-        return None
-    shown = f"[{name}]" if ":" in name else name
-    return f"{parts.scheme}://{shown}" + ("" if port in (None, PORTS[parts.scheme]) else f":{port}")
+    port = int(found[2] or PORTS[scheme])
+    return f"{scheme}://{name}" + ("" if port == PORTS[scheme] else f":{port}")
 
 
 def matches(url: str | None, patterns: Iterable[str]) -> bool:
