@@ -68,6 +68,13 @@ SECRET = "p'w\"ö &<x>%"
         ("https://\u212aool.org", None),  # lower case makes an ASCII letter of the sign of Kelvin
         ("http\u017f://good.org", None),  # and capitals an S of the long one
         ("https://go od.org/", None),
+        ("http://0x7f.1/", None),
+        ("http://127.1/", None),
+        ("http://a.1/", None),
+        ("http://[0::1]/", None),
+        ("http://[1.2.3.4]/", None),
+        ("https://a..b/", None),
+        ("https://good.org:65536/", None),
         ("https://", None),
         ("https://.", None),
         ("https://@/", None),

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from visavis.errors import InputError
 
 __all__ = ["check_pattern", "matches", "origin"]
 
-PORTS = {"http": 80, "https": 443}
+PORTS, LAST_PORT = {"http": 80, "https": 443}, 65535
 ANYWHERE, FILES = "*", "file://"
 PATTERN = re.compile(r"(https?)://(\*\.)?([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}|\*))?")
 # To the first slash, question mark or hash. A backslash is a slash to browsers, a tab or a line end is nothing; other
@@ -36,9 +37,11 @@ def origin(url: str) -> str | None:
     if scheme == "file":
         return FILES if not place else None
     found = _PLACE.fullmatch(place)
-    if found is None or not (name := found[1].lower().rstrip(".")):
+    if found is None or not _is_plain(name := found[1].lower().rstrip(".")):
         return None
     port = int(found[2] or PORTS[scheme])
+    if port > LAST_PORT:
+        return None
     return f"{scheme}://{name}" + ("" if port == PORTS[scheme] else f":{port}")
 
 
@@ -71,6 +74,18 @@ def check_pattern(name: str, pattern: str) -> None:
             f'{name}: expected an origin in lower case and without a path, such as "https://example.org", '
             f'"https://*.example.org" or "http://127.0.0.1:*", got {pattern!r}'
         )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name, or a number in its one plain form: to browsers 0x7f.1 is 127.0.0.1."""
+    try:
+        if name.startswith("["):
+            return str(IPv6Address(name[1:-1])) == name[1:-1]
+        if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2]):
+            return str(IPv4Address(name)) == name
+    except AddressValueError:
+        return False
+    return "" not in name.split(".")
 
 
 def _fits(found: str, pattern: str) -> bool:
