@@ -10,7 +10,7 @@ from math import dist
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from Xlib import XK, X
 
@@ -248,6 +248,7 @@ LETTERS = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn")) | 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(LETTERS, max_size=60))
+@example(text="¦")  # of Shift and AltGr
 def test_any_text_arrives(screen, listener, text):
     listener.heard.clear()
     screen.perform(Type(text))

@@ -150,7 +150,7 @@ class Listener:
         return "".join(
             {0xFF0D: "\n", 0xFF09: "\t"}.get(each.sym) or chr(each.sym & 0xFFFFFF)
             for each in self.of("KeyPress")
-            if each.sym < 0xFE00 or each.sym in (0xFF0D, 0xFF09) or each.sym >= 0x1000000
+            if 0 < each.sym < 0xFE00 or each.sym in (0xFF0D, 0xFF09) or each.sym >= 0x1000000
         )
 
     def _listen(self) -> None:
