@@ -39,7 +39,7 @@ class Connection:
 
     def __init__(self, name: str | None, beat: Callable[[], None]) -> None:
         try:
-            from Xlib import XK, X, Xatom, display, error
+            from Xlib import XK, X, display, error
             from Xlib.protocol.event import ClientMessage
         except ImportError as failure:
             raise MissingExtraError('python-xlib: expected it to be installed; pip install "visavis[gui]"') from failure
@@ -66,7 +66,6 @@ class Connection:
         self._serial = 0
         self._protocols = self.display.intern_atom("WM_PROTOCOLS")
         self._ping = self.display.intern_atom("_NET_WM_PING")
-        self._window_atom = Xatom.WINDOW
         self.display.damage_query_version()
         self._damage = self.root.damage_create(2)  # DamageReportBoundingBox: one event for each time the box grows
         self.root.change_attributes(event_mask=X.SubstructureNotifyMask)
