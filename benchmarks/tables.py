@@ -744,7 +744,7 @@ def blocks() -> str:
         ],
         [
             "receptive: networks of torchvision and timm on which the network itself contradicts nothing",
-            f"{fields['equal']} of {fields['networks']}",
+            f"{fields['equal']} of {fields['equal'] + len(fields['different'])}",
             "",
         ],
         [

@@ -178,6 +178,21 @@ def test_a_bias_behind_another_takes_it_up_unless_something_is_between() -> None
     assert told(bias.redundant(no_bias, example)) == {}
 
 
+def test_a_slice_without_entries_is_passed_over() -> None:
+    class Sliced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.second(torch.cat([x[:, :0], x], 1))
+
+    (found,) = bias.redundant(Sliced().eval(), torch.randn(2, 4)).biases
+    assert found.name == "first.bias"
+    assert found.absorbed_by == ("second.bias",)
+
+
 def test_padding_with_zeros_keeps_a_bias_from_being_taken_up() -> None:
     example = torch.randn(2, 3, 6, 6)
     padded = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1))

@@ -80,7 +80,7 @@ class Follower:
         name = node.name
         if name in MOVES or name in AVERAGES or name in _SCALAR:
             planes = [*send(node, self._planes)]
-            return [plane if plane.abs().max() > 0 else None for plane in planes]
+            return [plane if plane.any() else None for plane in planes]
         rules: dict[str, Callable[[Node], list[Tensor | None]]] = {
             **dict.fromkeys(_SUMS, self._sum),
             **dict.fromkeys(_FACTORS, self._product),
