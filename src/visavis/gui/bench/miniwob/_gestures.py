@@ -6,7 +6,7 @@ from typing import Any
 
 from visavis.gui.actions import Action, Click, Drag, Hotkey, LongPress, Move, Point, Press, Release, Scroll, Type
 
-__all__ = ["Hands"]
+__all__ = ["Call", "Hands"]
 
 Call = tuple[str, dict[str, Any]]
 

@@ -53,7 +53,8 @@ class Link:
             time.sleep(0.02)
         with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text().split()[0]}/json") as answer:
             (address,) = [page["webSocketDebuggerUrl"] for page in json.load(answer) if page["type"] == "page"]
-        self._socket = connect(address, max_size=None, compression=None)
+        self._stack = contextlib.ExitStack()
+        self._socket = self._stack.enter_context(connect(address, max_size=None, compression=None))
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.send_all([(method, parameters)])[0]
@@ -84,7 +85,7 @@ class Link:
         return answer["result"].get("value")
 
     def close(self) -> None:
-        self._socket.close()
+        self._stack.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -229,9 +229,11 @@
 
   addEventListener("DOMContentLoaded", () => {
     const sheet = document.createElement("style");
-    // A caret blinks; a frame without the focus shows no ring; a selection is grey in it.
+    // A caret blinks; a frame without the focus shows no ring; a selection is grey in it; a calendar that pops up would
+    // be no part of the page.
     sheet.textContent =
-      "* { caret-color: transparent !important } ::selection { background: #1967d2; color: #fff }" +
+      "* { caret-color: transparent !important } ::-webkit-calendar-picker-indicator { pointer-events: none }" +
+      "::selection { background: #1967d2; color: #fff }" +
       ":where(input:not([type=button], [type=submit], [type=checkbox], [type=radio]), textarea, select)[data-visavis-focused]" +
       "{ outline: -webkit-focus-ring-color auto 1px }";
     document.head.prepend(sheet);

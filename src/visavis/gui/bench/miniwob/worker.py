@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from visavis.errors import InputError
 from visavis.gui.actions import Action, CallUser, Finished, Wait, check
-from visavis.gui.bench.miniwob._gestures import Hands
+from visavis.gui.bench.miniwob._gestures import Call, Hands
 from visavis.gui.bench.miniwob._link import Link
 from visavis.gui.bench.miniwob._server import Server
 from visavis.gui.bench.miniwob.oracles.page import Page
@@ -110,10 +110,14 @@ class Worker:
             raise InputError(f"moves: expected {self.frames}, one a frame, got {len(moves)}")
         if not self._seen and not all(isinstance(move, Episode) for move in moves):
             raise InputError(f"moves: expected an episode in every frame first, got {list(moves)}")
+        for move in moves:
+            if move is not None and not isinstance(move, Episode):
+                check(move, self.size)
         episodes = {number: move for number, move in enumerate(moves) if isinstance(move, Episode)}
         self._begin(episodes)
         settle_ms: list[float | None] = [None] * self.frames
         given_up = set()
+        gestures: list[Call] = []
         for number, move in enumerate(moves):
             if move is None or (number not in episodes and self._seen[number].done):
                 continue
@@ -123,7 +127,12 @@ class Worker:
             elif isinstance(move, Finished | CallUser):
                 given_up.add(number)
             elif not isinstance(move, Episode):
-                self._perform(number, move)
+                if self._hands[number].types(move):  # all that is sent goes to the frame with the focus
+                    self._link.send_all(gestures)
+                    self._link.evaluate(f"grid.focus({number})")
+                    gestures = []
+                gestures += self._hands[number].calls(move)
+        self._link.send_all(gestures)
         states = self._link.evaluate(f"grid.settle({json.dumps(settle_ms)})")
         pixels = self._look()
         self._seen = [
@@ -178,13 +187,6 @@ class Worker:
             self._link.send_all(list(self._hands[number].release()))
         starts = [[number, page_of(episode.task), episode.seed] for number, episode in episodes.items()]
         self._link.evaluate(f"grid.begin({json.dumps(starts)}, {json.dumps(self.size)})")
-
-    def _perform(self, number: int, action: Action) -> None:
-        check(action, self.size)
-        hands = self._hands[number]
-        if hands.types(action):
-            self._link.evaluate(f"grid.focus({number})")
-        self._link.send_all(list(hands.calls(action)))
 
     def _look(self) -> Any:
         import numpy as np
