@@ -1,13 +1,13 @@
 """Folding: against the unfolded networks in float64, torch's own fusion, and networks drawn by hypothesis."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -190,7 +190,10 @@ def test_a_convolution_that_runs_twice_is_refused() -> None:
     with pytest.raises(InputError, match=r"layers that run once, got conv, which runs 2 times, so that norm cannot"):
         bias.fold(network, IMAGE.double())
     assert folds(Reused(), IMAGE, leave_reused=True)[0] == {}
-    with torch.no_grad():  # which torch.fx folds without a word, and the outputs change
+    with warnings.catch_warnings(), torch.no_grad():  # which torch.fx folds without a word, and the outputs change
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, at its import
+        from torch.fx.experimental.optimization import fuse
+
         assert (fuse(network)(IMAGE.double()) - network(IMAGE.double())).abs().max() > 0.1
 
 
