@@ -24,8 +24,8 @@ from visavis.gui.actions import (
     Type,
     Wait,
 )
+from visavis.gui.origins import check_pattern, matches, origin
 from visavis.gui.safety.consequences import consequence
-from visavis.gui.safety.origins import check_pattern, matches, origin
 from visavis.gui.screen import Screenshot
 
 __all__ = ["Answer", "Judgement", "Policy", "Secret"]

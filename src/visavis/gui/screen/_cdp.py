@@ -67,6 +67,11 @@ class Connection:
         """Have a function called at each event of a name such as `Page.javascriptDialogOpening`."""
         self._listeners.setdefault(event, []).append(listener)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the browser is still there."""
+        return not self._gone
+
     def send(self, method: str, *, session: str | None = None, **parameters: Any) -> Future[dict[str, Any]]:
         """Send a call and do not wait.
 

@@ -1,0 +1,269 @@
+"""The tabs of a browser: the newest is looked at; every one is prepared and confined before its first request.
+
+Events come in the connection's reading thread, which never waits; the screen's own thread reads what they left here.
+"""
+
+import base64
+import html
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from visavis.errors import InputError, ScreenError
+from visavis.gui.origins import check_pattern, matches
+from visavis.gui.screen._cdp import Connection
+from visavis.gui.screen._dialogs import Dialog
+
+__all__ = ["Pages"]
+
+_DRAWING = "about:blank#visavis-dialogs"
+_LOCAL = ("data:", "blob:", "about:")  # nothing is asked of anybody for these
+_SLOW_S = 2.0  # a request that takes longer is no reason to wait: it may be one that never ends
+_EVENTS = (
+    "Browser.downloadWillBegin",
+    "Fetch.requestPaused",
+    "Input.dragIntercepted",
+    "Inspector.targetCrashed",
+    "Network.loadingFailed",
+    "Network.loadingFinished",
+    "Network.requestWillBeSent",
+    "Page.fileChooserOpened",
+    "Page.javascriptDialogClosed",
+    "Page.javascriptDialogOpening",
+    "Target.attachedToTarget",
+    "Target.detachedFromTarget",
+)
+_COUNTED = {"Document", "Stylesheet", "Script", "XHR", "Fetch", "Image", "Font"}
+# Lists that drop down are drawn by the page itself, so that they are part of its picture.
+_LISTS = """(() => {
+  const sheet = new CSSStyleSheet(), list = 'select:not([multiple]):not([size])';
+  sheet.replaceSync(`${list}, ${list}::picker(select) { appearance: base-select }`);
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+})()"""
+_REFUSED = """<!doctype html><meta charset="utf-8"><title>Not allowed</title>
+<body style="font:16px sans-serif;margin:2em;color:#202124"><h1 style="font-size:20px">This address is not allowed</h1>
+<p style="overflow-wrap:anywhere">{url}</p><p>This browser may only open: {origins}</p></body>"""
+
+
+class Pages:
+    """Prepares, confines and follows; `start` before anything else.
+
+    Args:
+        size: width and height of every page in its own pixels.
+        scale: pixels of a screenshot for one of the page.
+        origins: the only ones that may be asked; None: any.
+
+    Raises:
+        InputError: an origin that is none.
+    """
+
+    def __init__(self, size: tuple[int, int], scale: float, origins: tuple[str, ...] | None) -> None:
+        for pattern in origins or ():
+            check_pattern("origins", pattern)
+        self._size, self._scale, self._origins = size, scale, origins
+        self._targets: dict[str, str] = {}  # of pages by their session, the one looked at last
+        self._requests: dict[str, float] = {}  # since when each is under way
+        self._crashed: set[str] = set()
+        self._drawing = ("", "")  # session and target of the page that draws dialogs
+        self._ready: Future[None] = Future()  # that page and a first one are there
+        self._dialogs: list[Dialog] = []
+        self.opened: Future[None] = Future()  # done while a dialog is open
+        self.dragged: dict[str, Any] | None = None  # what the browser would carry by its own drag and drop
+
+    def flags(self) -> list[str]:
+        """Of the command line: names of hosts that are not allowed are not even looked up."""
+        if self._origins is None or "*" in self._origins:
+            return []
+        hosts = sorted({urlsplit(origin.replace(":*", "")).hostname or "" for origin in self._origins} - {""})
+        return ["--host-resolver-rules=" + ", ".join(["MAP * ~NOTFOUND", *(f"EXCLUDE {host}" for host in hosts)])]
+
+    def address(self, url: str) -> str:
+        """An address to open, with its scheme.
+
+        Raises:
+            InputError: it is none that a person could type, or not allowed.
+        """
+        scheme = (
+            urlsplit(url).scheme.lower() if "://" in url or url.startswith(("about:", "data:", "javascript:")) else ""
+        )
+        address = url if scheme else f"https://{url}"
+        if url != "about:blank":
+            if scheme not in ("", "http", "https", "file") or not url.strip() or any(ord(char) <= 32 for char in url):
+                raise InputError(f'url: expected an address such as "https://example.org", got {url!r}')
+            if self._origins is not None and not matches(address, self._origins):
+                raise InputError(f"url: expected one of {', '.join(self._origins)}, got {address}")
+        return address
+
+    def start(self, connection: Connection, *, within_s: float) -> None:
+        """Attach to the first page, and open the one that draws dialogs.
+
+        Raises:
+            ScreenError: the browser does not do it in time.
+        """
+        self._connection = connection
+        for name in _EVENTS:
+            connection.listen(name, partial(self._event, name))
+        connection.call("Browser.setDownloadBehavior", behavior="deny", eventsEnabled=True)
+        connection.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
+        connection.call("Target.createTarget", url=_DRAWING, newWindow=True, background=True)
+        with suppress(TimeoutError):
+            self._ready.result(within_s)
+            return
+        raise ScreenError(f"browser: expected a page within {within_s:g} s, got none", acted=False)
+
+    @property
+    def session(self) -> str:
+        """Of the page that is looked at.
+
+        Raises:
+            ScreenError: the last one was closed.
+        """
+        try:
+            return next(reversed(list(self._targets)))
+        except StopIteration:
+            raise ScreenError("page: expected one to be open, the last was closed", acted=False) from None
+
+    @property
+    def target(self) -> str:
+        """The browser's name of that page; errors as `session`."""
+        return self._targets[self.session]
+
+    @property
+    def crashed(self) -> bool:
+        return self.session in self._crashed
+
+    @property
+    def dialog(self) -> Dialog | None:
+        """What is open over the page that is looked at, the oldest first."""
+        return self._dialogs[0] if self._dialogs else None
+
+    def revive(self) -> None:
+        """A crashed page is about to get a new process."""
+        self._crashed.discard(self.session)
+
+    def loading(self) -> bool:
+        """Whether requests of a moment ago have no answer yet."""
+        now = time.monotonic()
+        return any(now - since < _SLOW_S for since in list(self._requests.values()))
+
+    def turn(self, *, close: bool) -> None:
+        """Look at the next tab; `close`: close this one."""
+        if close:
+            self._connection.send("Target.closeTarget", targetId=self.target)
+        elif len(self._targets) > 1:
+            first = next(iter(self._targets))
+            self._targets[first] = self._targets.pop(first)
+            self._connection.send("Target.activateTarget", targetId=self.target)
+
+    def answer(self, dialog: Dialog) -> None:
+        """Close a dialog as the user wants it."""
+        self._forget(dialog)
+        if dialog.kind != "notice":
+            self._connection.send("Page.handleJavaScriptDialog", session=dialog.session, **dialog.answer())
+
+    def draw(self, dialog: Dialog, width: int) -> tuple[list[list[float]], bytes]:
+        """The boxes of its buttons in its own pixels, and its picture as PNG."""
+        session, _ = self._drawing
+        whole, *buttons = self._connection.evaluate(dialog.drawing(width), session=session)
+        clip = {"x": whole[0], "y": whole[1], "width": whole[2], "height": whole[3], "scale": 1}
+        return buttons, self._connection.screenshot(session=session, clip=clip)
+
+    # From here on: in the reading thread.
+
+    def _event(self, name: str, session: str | None, parameters: dict[str, Any]) -> None:
+        match name:
+            case "Target.attachedToTarget":
+                self._attached(parameters["sessionId"], parameters["targetInfo"])
+            case "Target.detachedFromTarget":
+                self._detached(parameters["sessionId"])
+            case "Fetch.requestPaused":
+                self._judge(parameters, session)
+            case "Network.requestWillBeSent" if parameters.get("type") in _COUNTED:
+                self._requests[parameters["requestId"]] = time.monotonic()
+            case "Network.loadingFinished" | "Network.loadingFailed":
+                self._requests.pop(parameters["requestId"], None)
+            case "Page.javascriptDialogOpening":
+                self._dialog(parameters, session)
+            case "Page.javascriptDialogClosed":  # by the page's own end
+                for dialog in [each for each in self._dialogs if each.session == session and each.kind != "notice"]:
+                    self._forget(dialog)
+            case "Page.fileChooserOpened":
+                self._notice("Choosing files from this computer is not allowed here.")
+            case "Browser.downloadWillBegin":
+                self._notice(f"The download of {parameters.get('suggestedFilename', 'a file')} was refused.")
+            case "Inspector.targetCrashed" if session:
+                self._crashed.add(session)
+            case "Input.dragIntercepted":
+                self.dragged = parameters["data"]
+
+    def _attached(self, session: str, info: dict[str, Any]) -> None:
+        """Prepare a page, a frame of another process, or a worker; it waits for that."""
+        send, kind = self._connection.send, info["type"]
+        draws = kind == "page" and info["url"] == _DRAWING and not info.get("openerId") and not self._drawing[0]
+        if self._origins is not None and not draws:
+            send("Fetch.enable", session=session, patterns=[{"urlPattern": "*"}])
+        if kind in ("page", "iframe"):
+            send("Page.enable", session=session)
+            send("Page.addScriptToEvaluateOnNewDocument", session=session, source=_LISTS)
+            send("Network.enable", session=session)
+        if kind == "page":
+            width, height = self._size
+            metrics = {"width": width, "height": height, "deviceScaleFactor": self._scale, "mobile": False}
+            send("Emulation.setDeviceMetricsOverride", session=session, **metrics)
+            send("Emulation.setFocusEmulationEnabled", session=session, enabled=True)
+            send("Page.setInterceptFileChooserDialog", session=session, enabled=True)
+            send("Inspector.enable", session=session)
+        send("Target.setAutoAttach", session=session, autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
+        send("Runtime.runIfWaitingForDebugger", session=session)
+        if draws:
+            self._drawing = (session, info["targetId"])
+        elif kind == "page":
+            self._targets[session] = info["targetId"]
+        if self._drawing[0] and self._targets and not self._ready.done():
+            self._ready.set_result(None)
+
+    def _detached(self, session: str) -> None:
+        for dialog in [each for each in self._dialogs if each.session == session]:
+            self._forget(dialog)
+        if self._targets.pop(session, None) and self._targets:
+            self._connection.send("Target.activateTarget", targetId=self.target)
+
+    def _judge(self, paused: dict[str, Any], session: str | None) -> None:
+        url, request = paused["request"]["url"], {"requestId": paused["requestId"]}
+        if url.startswith(_LOCAL) or matches(url, self._origins or ()):
+            self._connection.send("Fetch.continueRequest", session=session, **request)
+        elif paused.get("resourceType") == "Document":
+            page = _REFUSED.format(url=html.escape(url[:500]), origins=html.escape(", ".join(self._origins or ())))
+            body = base64.b64encode(page.encode()).decode()
+            headers = [
+                {"name": "Content-Type", "value": "text/html; charset=utf-8"},
+                {"name": "Content-Security-Policy", "value": "default-src 'none'; style-src 'unsafe-inline'"},
+            ]
+            answer = {"responseCode": 403, "responseHeaders": headers, "body": body}
+            self._connection.send("Fetch.fulfillRequest", session=session, **request, **answer)
+        else:
+            self._connection.send("Fetch.failRequest", session=session, **request, errorReason="BlockedByClient")
+
+    def _dialog(self, opening: dict[str, Any], session: str | None) -> None:
+        kind, place = opening["type"], urlsplit(opening["url"])
+        title = "Leave this page?" if kind == "beforeunload" else f"{place.netloc or 'This page'} says"
+        message = "What you have entered may not be saved." if kind == "beforeunload" else opening["message"]
+        entry = opening.get("defaultPrompt", "") if kind == "prompt" else None
+        self._open(Dialog(kind, title, message, session, entry))
+
+    def _notice(self, message: str) -> None:
+        self._open(Dialog("notice", "Refused", message, None))
+
+    def _open(self, dialog: Dialog) -> None:
+        self._dialogs.append(dialog)
+        if not self.opened.done():
+            self.opened.set_result(None)
+
+    def _forget(self, dialog: Dialog) -> None:
+        with suppress(ValueError):  # two threads may close the same
+            self._dialogs.remove(dialog)
+        if not self._dialogs:
+            self.opened = Future()
