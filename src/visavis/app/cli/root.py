@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from visavis import __version__
-from visavis.app.cli import doctor, face, inspection
+from visavis.app.cli import doctor, face, gui, inspection
 
 __all__ = ["app"]
 
@@ -26,6 +26,7 @@ With --json the answer is one JSON document on standard output; for exit code 3 
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EPILOG)
 app.add_typer(face.app, name="face")
+app.add_typer(gui.app, name="gui")
 app.command()(doctor.doctor)
 app.command()(inspection.inspect)
 
