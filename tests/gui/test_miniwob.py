@@ -1,6 +1,7 @@
 """The harness: every frame is as if it were alone, and nothing depends on how fast a player is."""
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -21,20 +22,21 @@ from visavis.gui.actions import (
     Wait,
 )
 from visavis.gui.bench.miniwob import EVALUATION_SEEDS, TASKS, TRAINING_SEEDS, Episode, Worker, screen_size
+from visavis.gui.bench.miniwob._gestures import Hands
 from visavis.gui.bench.miniwob.tasks import html, page_of
+from visavis.gui.screen._browser import Browser
 
 pytest.importorskip("miniwob")
 
 # Of every event that tells one task of another: as it is told to the task's own listeners.
 LISTEN = """
-frames.forEach((frame) => {
-  const { contentWindow: inner, contentDocument: page } = frame;
+(inner) => {
   inner.log = [];
   for (const type of ["focus", "blur", "focusin", "focusout", "change", "input", "keydown", "keyup", "click", "dblclick",
                       "mousedown", "mouseup", "mouseover", "mouseout", "mouseenter", "mouseleave", "copy", "paste"])
-    page.querySelectorAll("input, button, label").forEach((it) => it.addEventListener(type, (event) =>
+    inner.document.querySelectorAll("input, button, label").forEach((it) => it.addEventListener(type, (event) =>
       inner.log.push([type, it.id || it.textContent, event.key || event.button || "", it.value])));
-});
+}
 """
 
 
@@ -57,6 +59,10 @@ def same(one, other):
 
 def values(worker, frame, tag="input"):
     return [field.value for field in worker.pages([frame])[0].all(tag)]
+
+
+def in_page(worker, script):
+    return worker._connection.evaluate(script, session=worker._session)
 
 
 def point(worker, frame, **wanted):
@@ -161,36 +167,58 @@ def test_every_frame_has_its_own_clipboard(worker):
     assert [values(worker, frame) for frame in range(3)] == [["ada", "ada"], ["bob", ""], ["", ""]]
 
 
-def test_a_task_is_told_of_nothing_that_happens_in_another(worker, alone):
-    tasks, seeds = ["login-user", "enter-password", "click-option"], [0, 1, 2]
+def told_alone(browser, address, script):
+    """What a task hears of a script in a page of its own, without anything of ours."""
+    connection, session = browser.connection, browser.attach()
+    connection.call(
+        "Emulation.setDeviceMetricsOverride",
+        session=session,
+        width=500,
+        height=320,
+        deviceScaleFactor=1,
+        mobile=False,
+    )
+    loaded = threading.Event()
+    connection.listen("Page.loadEventFired", lambda *_: loaded.set())
+    connection.call("Page.enable", session=session)
+    connection.call("Page.navigate", session=session, url=address)
+    assert loaded.wait(30)
+    start = "core.EPISODE_MAX_TIME = 1e9; Math.seedrandom(0); core.startEpisodeReal(); core.cover_div.onclick = null;"
+    connection.evaluate(f"{start} ({LISTEN})(window)", session=session)
+    hands = Hands((0, 0))
+    connection.call_all([hands.move((300, 300))], session=session)
+    for action in script:
+        for method, parameters in hands.calls(action):
+            connection.call(method, session=session, **parameters)
+    return connection.evaluate("log", session=session)
+
+
+def test_a_task_is_told_what_it_would_be_told_alone(worker, chromium):
+    tasks = ["login-user", "enter-password", "form-sequence-2"]
     draw = random.Random(0)
-    worker.reset(tasks, seeds)
-    places = [[it.point for it in worker.pages([frame])[0].all() if it.point] for frame in range(3)]
+    worker.reset(tasks, [0, 0, 0])
+    places = [
+        [it.point for it in worker.pages([frame])[0].all() if it.point and it.id != "subbtn"] for frame in range(3)
+    ]
     scripts = []
     for frame in range(3):
         script = []
         for _ in range(25):
             where = draw.choice(places[frame])
-            keys = Hotkey((draw.choice(["tab", "left", "end", "space"]),))
+            keys = Hotkey((draw.choice(["left", "end"]),))
             kinds = [Click(where), Click(where, count=2), Move(where), Type("ab"), keys, Drag((where, (50, 190)))]
             script.append(draw.choice(kinds))
         scripts.append(script)
-
-    def logs(worker):
-        return worker._link.evaluate("frames.map((it) => it.contentWindow.log)")
-
-    worker._link.evaluate(LISTEN)
+    in_page(worker, f"frames.forEach((frame) => ({LISTEN})(frame.contentWindow))")
+    played = [0, 0, 0]
     for moves in zip(*scripts, strict=True):
-        together = worker.step(list(moves))
-    for frame, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
-        alone.reset([task], [seed])
-        alone._link.evaluate(LISTEN)
-        for move in scripts[frame]:
-            (lone,) = alone.step([move])
-        (log,) = logs(alone)
-        assert len(log) > 30
-        assert logs(worker)[frame] == log
-        assert lone.done == together[frame].done
+        played = [count + (not seen.done) for count, seen in zip(played, worker.step(list(moves)), strict=True)]
+    together = in_page(worker, "frames.map((frame) => frame.contentWindow.log)")
+    for task, script, count, log in zip(tasks, scripts, played, together, strict=True):
+        with Browser() as browser:
+            alone = told_alone(browser, f"{worker._server.address}{page_of(task)}", script[: count + 1])
+        assert len(alone) > 40
+        assert log == alone
 
 
 def test_a_list_pops_up_in_the_pixels(worker):
@@ -221,10 +249,8 @@ def test_a_wheel_scrolls_what_is_under_it_and_nothing_else(worker):
 
 def test_a_page_that_is_left_is_lost_and_comes_back(worker):
     worker.reset(["click-link"] * 3, [0, 1, 2])
-    worker._link.evaluate("frames[1].contentWindow.location.href = '/core/core.css'")
-    worker._link.evaluate(
-        "new Promise((go) => { const look = () => grid.here(1) ? setTimeout(look, 5) : go(1); look() })"
-    )
+    in_page(worker, "frames[1].contentWindow.location.href = '/core/core.css'")
+    in_page(worker, "new Promise((go) => { const look = () => grid.here(1) ? setTimeout(look, 5) : go(1); look() })")
     left = worker.step([Wait(0)] * 3)[1]
     assert (left.done, left.reward) == (True, -1.0)
     back = worker.step([None, Episode("click-link", 1), None])[1]
@@ -239,7 +265,7 @@ def test_shortcuts_of_the_browser_and_new_windows_are_refused(worker):
     worker.step([Click(link, "right"), Hotkey(("ctrl", "t")), Hotkey(("alt", "left"))])
     seen = worker.step([Wait(0)] * 3)
     assert [one.done for one in seen] == [False] * 3
-    pages = worker._link.call("Target.getTargets")["targetInfos"]
+    pages = worker._connection.call("Target.getTargets")["targetInfos"]
     assert sum(page["type"] == "page" for page in pages) == 1
 
 

@@ -106,24 +106,26 @@
     if (next.select) next.select();
   });
 
-  // The pointer. It never leaves a task for another: it is gone only when it comes back elsewhere.
-  let hovered = null;
-  for (const type of ["mouseout", "mouseleave", "pointerout", "pointerleave"]) {
-    addEventListener(type, (event) => {
-      if (event.isTrusted && event.relatedTarget === null) stop(event);
-    }, true);
-  }
+  // The pointer. Between two steps it is beside all tasks; to a task it seems to stay where it was.
+  let hovered = null; // the innermost element it is over
+  let before = null; // the one it was over when it went away
+  const leaves = (event) => {
+    if (event.isTrusted && event.relatedTarget === null) stop(event);
+  };
+  for (const type of ["mouseout", "mouseleave", "pointerout", "pointerleave"]) addEventListener(type, leaves, true);
   addEventListener("mouseover", (event) => {
     if (!event.isTrusted) return;
-    const { target } = event;
-    if (event.relatedTarget === null && hovered && hovered.isConnected) {
-      if (hovered === target) return stop(event);
-      const { clientX, clientY } = event;
-      hovered.dispatchEvent(
-        new MouseEvent("mouseout", { bubbles: true, cancelable: true, view: window, clientX, clientY, relatedTarget: target }),
-      );
-    }
+    const { target, relatedTarget, clientX, clientY } = event;
+    before = relatedTarget === null && hovered && hovered.isConnected ? hovered : null;
     hovered = target;
+    if (before === target) return stop(event);
+    const tell = (type, to, bubbles) =>
+      to.dispatchEvent(new MouseEvent(type, { bubbles, clientX, clientY, relatedTarget: target, view: window }));
+    if (before) tell("mouseout", before, true);
+    for (let each = before; each && !each.contains(target); each = each.parentElement) tell("mouseleave", each, false);
+  }, true);
+  addEventListener("mouseenter", (event) => {
+    if (event.isTrusted && event.relatedTarget === null && before && event.target.contains(before)) stop(event);
   }, true);
 
   // The clipboard.
@@ -320,7 +322,7 @@
       advance(1000);
       closeList();
       document.activeElement.blur();
-      focused = edited = hovered = null;
+      focused = edited = hovered = before = null;
       clip = "";
       origin = now;
       Math.seedrandom(seed);

@@ -5,28 +5,33 @@ with Worker(frames=2) as worker:
     seen = worker.step([Click((40, 120)), Wait(0)])
 """
 
-import base64
 import io
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from visavis.errors import InputError
-from visavis.gui.actions import Action, CallUser, Finished, Wait, check
+from visavis.errors import InputError, ScreenError
+from visavis.gui.actions import Action, CallUser, Drag, Finished, Move, Wait, check
 from visavis.gui.bench.miniwob._gestures import Call, Hands
-from visavis.gui.bench.miniwob._link import Link
 from visavis.gui.bench.miniwob._server import Server
 from visavis.gui.bench.miniwob.oracles.page import Page
 from visavis.gui.bench.miniwob.tasks import Episode, html, page_of, screen_size
+from visavis.gui.screen._browser import Browser
+from visavis.gui.screen._cdp import Connection
 
 __all__ = ["Observation", "Worker"]
 
 SETTLE_MS = 500  # of a task's own clock after an action; the longest animation takes 400
 LONGEST_WAIT_S = 60.0
 COLUMNS = 8
+PARKING_PX = 4  # beside the frames, where the pointer is between two steps
+ANSWER_S = 60.0  # of a loaded machine
+# Nobody looks at it: a picture is made when it is asked for, at once, and a page scrolls at once.
+FLAGS = ("--disable-frame-rate-limit", "--disable-gpu-vsync", "--disable-smooth-scrolling", "--hide-scrollbars")
 FRAME = Path(__file__).with_name("frame.js")
 # The windows the pages were written for, by the size of what a player sees.
 WINDOWS = {(160, 210): (500, 320), (375, 667): (600, 800)}
@@ -64,26 +69,14 @@ class Worker:
         columns = min(frames, COLUMNS)
         width, height = size
         self._hands = [Hands((width * (n % columns), height * (n // columns))) for n in range(frames)]
+        self._park = Hands((width * columns, 0)).move((PARKING_PX // 2, 1))
         self._seen: list[Observation] = []
         self._server = Server(html())
+        self._browser: Browser | None = None
         try:
-            self._link = Link()
-        except BaseException:
-            self._server.close()
-            raise
-        try:
-            self._link.call(
-                "Emulation.setDeviceMetricsOverride",
-                width=width * columns,
-                height=height * -(-frames // columns),
-                deviceScaleFactor=1,
-                mobile=False,
-            )
-            self._link.call("Page.enable")
-            self._link.call("Page.addScriptToEvaluateOnNewDocument", source=FRAME.read_text(encoding="utf-8"))
-            self._link.goto(f"{self._server.address}/grid")
-            window = WINDOWS[size]
-            self._link.evaluate(f"grid.build({frames}, {columns}, {json.dumps(size)}, {json.dumps(window)})")
+            self._browser = Browser(flags=FLAGS, answer_s=ANSWER_S)
+            self._session = self._browser.attach()
+            self._open(columns)
         except BaseException:
             self.close()
             raise
@@ -126,14 +119,19 @@ class Worker:
                 settle_ms[number] = 1000 * min(max(move.seconds, 0.0), LONGEST_WAIT_S)
             elif isinstance(move, Finished | CallUser):
                 given_up.add(number)
+            elif isinstance(move, Drag | Move):
+                self._send(gestures)
+                gestures = []
+                for call in self._hands[number].calls(move):  # of moves sent at once, only the last would arrive
+                    self._send([call])
             elif not isinstance(move, Episode):
                 if self._hands[number].types(move):  # all that is sent goes to the frame with the focus
-                    self._link.send_all(gestures)
-                    self._link.evaluate(f"grid.focus({number})")
+                    self._send(gestures)
+                    self._evaluate("grid.focus", number)
                     gestures = []
                 gestures += self._hands[number].calls(move)
-        self._link.send_all(gestures)
-        states = self._link.evaluate(f"grid.settle({json.dumps(settle_ms)})")
+        self._send([*gestures, self._park])
+        states = self._evaluate("grid.settle", settle_ms)
         pixels = self._look()
         self._seen = [
             self._seen[number]
@@ -156,7 +154,7 @@ class Worker:
 
     def pages(self, frames: Sequence[int]) -> list[Page]:
         """What scripted players read of these frames; never for a model."""
-        snapshots = self._link.evaluate(f"grid.snapshot({json.dumps(list(frames))})")
+        snapshots = self._evaluate("grid.snapshot", list(frames))
         return [
             Page.of(snapshot, self._seen[number].episode.task, self._seen[number].instruction)
             for number, snapshot in zip(frames, snapshots, strict=True)
@@ -164,7 +162,8 @@ class Worker:
 
     def close(self) -> None:
         """End the browser; more than once is the same as once."""
-        self._link.close()
+        if self._browser is not None:
+            self._browser.close()
         self._server.close()
 
     def __enter__(self) -> Self:
@@ -175,6 +174,19 @@ class Worker:
     ) -> None:
         self.close()
 
+    def _open(self, columns: int) -> None:
+        width, height = self.size
+        shape = {"width": width * columns + PARKING_PX, "height": height * -(-self.frames // columns)}
+        self._call("Emulation.setDeviceMetricsOverride", **shape, deviceScaleFactor=1, mobile=False)
+        self._call("Page.enable")
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=FRAME.read_text(encoding="utf-8"))
+        loaded = threading.Event()
+        self._connection.listen("Page.loadEventFired", lambda _session, _event: loaded.set())
+        self._call("Page.navigate", url=f"{self._server.address}/grid")
+        if not loaded.wait(ANSWER_S):
+            raise ScreenError(f"grid: expected its page to load within {ANSWER_S:g} s, it did not", acted=False)
+        self._evaluate("grid.build", self.frames, columns, self.size, WINDOWS[self.size])
+
     def _begin(self, episodes: dict[int, Episode]) -> None:
         if not episodes:
             return
@@ -184,13 +196,28 @@ class Worker:
                     f"moves: expected tasks with a screen of {self.size}, got {episode.task}, which has one of "
                     f"{screen_size(episode.task)}; it needs a Worker of its own"
                 )
-            self._link.send_all(list(self._hands[number].release()))
+            self._send(self._hands[number].release())
         starts = [[number, page_of(episode.task), episode.seed] for number, episode in episodes.items()]
-        self._link.evaluate(f"grid.begin({json.dumps(starts)}, {json.dumps(self.size)})")
+        self._evaluate("grid.begin", starts, self.size)
 
     def _look(self) -> Any:
         import numpy as np
         from PIL import Image
 
-        shot = self._link.call("Page.captureScreenshot", format="png", optimizeForSpeed=True)
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB"))
+        image = self._connection.screenshot(session=self._session, format="png", optimizeForSpeed=True)
+        return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+
+    @property
+    def _connection(self) -> Connection:
+        assert self._browser is not None
+        return self._browser.connection
+
+    def _call(self, method: str, **parameters: Any) -> None:
+        self._connection.call(method, session=self._session, **parameters)
+
+    def _send(self, calls: Iterable[Call]) -> None:
+        self._connection.call_all(calls, session=self._session)
+
+    def _evaluate(self, function: str, *arguments: Any) -> Any:
+        script = f"{function}({', '.join(map(json.dumps, arguments))})"
+        return self._connection.evaluate(script, session=self._session)
