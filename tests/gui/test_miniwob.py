@@ -27,13 +27,15 @@ from visavis.gui.bench.miniwob.tasks import html, page_of
 from visavis.gui.screen._browser import Browser
 
 pytest.importorskip("miniwob")
+pytestmark = pytest.mark.usefixtures("chromium")
 
 # Of every event that tells one task of another: as it is told to the task's own listeners.
 LISTEN = """
 (inner) => {
   inner.log = [];
-  for (const type of ["focus", "blur", "focusin", "focusout", "change", "input", "keydown", "keyup", "click", "dblclick",
-                      "mousedown", "mouseup", "mouseover", "mouseout", "mouseenter", "mouseleave", "copy", "paste"])
+  for (const type of ["focus", "blur", "focusin", "focusout", "change", "input", "keydown", "keyup", "click",
+                      "dblclick", "mousedown", "mouseup", "mouseover", "mouseout", "mouseenter", "mouseleave",
+                      "copy", "paste"])
     inner.document.querySelectorAll("input, button, label").forEach((it) => it.addEventListener(type, (event) =>
       inner.log.push([type, it.id || it.textContent, event.key || event.button || "", it.value])));
 }
@@ -41,13 +43,13 @@ LISTEN = """
 
 
 @pytest.fixture(scope="module")
-def worker(chromium):
+def worker():
     with Worker(frames=3) as worker:
         yield worker
 
 
 @pytest.fixture(scope="module")
-def alone(chromium):
+def alone():
     with Worker(frames=1) as worker:
         yield worker
 
@@ -193,7 +195,7 @@ def told_alone(browser, address, script):
     return connection.evaluate("log", session=session)
 
 
-def test_a_task_is_told_what_it_would_be_told_alone(worker, chromium):
+def test_a_task_is_told_what_it_would_be_told_alone(worker):
     tasks = ["login-user", "enter-password", "form-sequence-2"]
     draw = random.Random(0)
     worker.reset(tasks, [0, 0, 0])
@@ -275,7 +277,7 @@ def test_giving_up_ends_an_episode_and_other_actions_do_nothing(worker):
     assert [(one.done, one.reward) for one in seen] == [(True, 0.0), (True, 0.0), (False, 0.0)]
 
 
-def test_flights_have_larger_screens(chromium):
+def test_flights_have_larger_screens():
     assert screen_size("flight.AA") == (375, 667)
     with Worker(frames=1, size=(375, 667)) as worker:
         (seen,) = worker.reset(["flight.AA"], [0])
@@ -302,7 +304,7 @@ def test_moves_that_are_refused(worker, moves, message):
         worker.step(moves)
 
 
-def test_workers_that_are_refused(chromium):
+def test_workers_that_are_refused():
     with pytest.raises(InputError, match="frames: expected at least 1, got 0"):
         Worker(frames=0)
     with pytest.raises(InputError, match="size: expected one of"):

@@ -130,8 +130,15 @@ class Page:
         return found.groups()
 
     def quoted(self) -> list[str]:
-        """What stands in double quotes in the instruction."""
-        return re.findall(r'"([^"]*)"', self.instruction)
+        """What stands in double quotes in the instruction.
+
+        Raises:
+            InputError: nothing does.
+        """
+        found = re.findall(r'"([^"]*)"', self.instruction)
+        if not found:
+            raise InputError(f"instruction: expected something in double quotes, got {self.instruction!r}")
+        return found
 
 
 def press(target: Element | Word) -> Click:
