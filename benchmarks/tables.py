@@ -891,7 +891,49 @@ def screens() -> str:
     return f"{lines}\n{source(record)}; {versions}.\n"
 
 
+def miniwob_oracles() -> str:
+    """Every oracle's success, by how many tasks reach what."""
+    record = result("miniwob-oracles")
+    tasks = record["tasks"]
+    rows = [
+        [
+            f"`{task['task']}`",
+            f"{task['wins']} of {task['episodes']}",
+            f"{100 * task['low']:.1f} %",
+            f"{task['mean_steps']:.1f}",
+        ]
+        for task in tasks
+    ]
+    wins, episodes = (sum(task[name] for task in tasks) for name in ("wins", "episodes"))
+    rows.append([f"**all {len(tasks)}**", f"{wins:,} of {episodes:,}", f"{100 * record['low']:.2f} %", ""])
+    return (
+        table(["task", "won", "at least, 95 %", "actions"], rows)
+        + f"\nOne browser, {record['seconds']:,} s for all. {source(record)}; "
+        f"miniwob {record['versions']['miniwob']}.\n"
+    )
+
+
+def miniwob_speed() -> str:
+    """Ours and the stock harness in turn."""
+    record = result("miniwob-speed")
+    names = {"stock": "miniwob, Selenium", "one frame": "ours, one frame", "ours": f"ours, {record['frames']} frames"}
+    rows = []
+    for name, shown in names.items():
+        row = [shown]
+        for measure in ("episodes_per_s", "clicks_per_s"):
+            ratio = record[name][measure][1] / record["stock"][measure][1]
+            row += [_spread(record[name][measure]), f"{ratio:.1f}"]
+        rows.append(row)
+    versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("miniwob", "selenium"))
+    return (
+        table(["", "episodes/s", "times stock", "clicks/s", "times stock"], rows)
+        + f"\nMedians and quartiles of {record['rounds']} rounds. {source(record)}; {versions}.\n"
+    )
+
+
 TABLES = {
+    "miniwob_oracles": miniwob_oracles,
+    "miniwob_speed": miniwob_speed,
     "screens": screens,
     "agent_recall": agent_recall,
     "agent_times": agent_times,

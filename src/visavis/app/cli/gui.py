@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from visavis.app.cli import bench
 from visavis.app.cli.opening import Json
 from visavis.app.output import emit, printable
 
@@ -37,6 +38,7 @@ makes training data, `serve` gives the screen to another agent.
 SHOWN = 100  # letters of a thought in a live line
 
 app = typer.Typer(no_args_is_help=True, help=HELP, pretty_exceptions_show_locals=False)
+app.add_typer(bench.app, name="bench")
 
 Dialects = Literal["ui-tars-1.5", "ui-tars-1.0", "doubao-1.5", "mobile", "json-tools"]
 Address = Annotated[str | None, typer.Argument(help="Where a browser starts; or give --display.", show_default=False)]

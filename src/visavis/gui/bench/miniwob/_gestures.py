@@ -77,8 +77,8 @@ class Hands:
         (x, y), (left, top) = point, self.origin
         return "Input.dispatchMouseEvent", {
             "type": kind,
-            "x": left + x + 0.5,  # the middle of a pixel
-            "y": top + y + 0.5,
+            "x": left + x,  # a fraction more, and Chromium takes the pixel after it
+            "y": top + y,
             "button": button,
             "buttons": BUTTONS.get(button, 0) if down else 0,
             "clickCount": clicks,
