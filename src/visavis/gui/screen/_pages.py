@@ -19,6 +19,7 @@ from visavis.gui.screen._dialogs import Dialog
 
 __all__ = ["Pages"]
 
+_NOWHERE = "127.0.0.1:1"  # nobody listens there
 _DRAWING = "about:blank#visavis-dialogs"
 _LOCAL = ("data:", "blob:", "about:")  # nothing is asked of anybody for these
 _SLOW_S = 2.0  # a request that takes longer is no reason to wait: it may be one that never ends
@@ -74,11 +75,17 @@ class Pages:
         self.dragged: dict[str, Any] | None = None  # what the browser would carry by its own drag and drop
 
     def flags(self) -> list[str]:
-        """Of the command line: names of hosts that are not allowed are not even looked up."""
+        """Of the command line: all that is not allowed goes to a proxy that is not there, web sockets too."""
         if self._origins is None or "*" in self._origins:
             return []
-        hosts = sorted({urlsplit(origin.replace(":*", "")).hostname or "" for origin in self._origins} - {""})
-        return ["--host-resolver-rules=" + ", ".join(["MAP * ~NOTFOUND", *(f"EXCLUDE {host}" for host in hosts)])]
+        ports = {"http": ":80", "https": ":443"}
+        direct = []
+        for origin in self._origins:
+            place = urlsplit(origin.removesuffix(":*"))
+            if place.netloc:
+                port = "" if place.port or origin.endswith(":*") else ports[place.scheme]
+                direct.append(place.netloc + port)
+        return [f"--proxy-server={_NOWHERE}", "--proxy-bypass-list=" + ";".join(["<-loopback>", *direct])]
 
     def address(self, url: str) -> str:
         """An address to open, with its scheme.
@@ -140,8 +147,13 @@ class Pages:
         """What is open over the page that is looked at, the oldest first."""
         return self._dialogs[0] if self._dialogs else None
 
-    def revive(self) -> None:
-        """A crashed page is about to get a new process."""
+    def revive(self, *, stuck: bool) -> None:
+        """A crashed page is about to get a new process; so is one that is `stuck`, and keeps the old."""
+        if stuck:
+            self._connection.send("Page.crash", session=self.session)
+            until = time.monotonic() + _SLOW_S
+            while not self.crashed and time.monotonic() < until:
+                time.sleep(0.01)
         self._crashed.discard(self.session)
 
     def loading(self) -> bool:

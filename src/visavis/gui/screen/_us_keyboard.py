@@ -63,6 +63,8 @@ STROKES = {
 }
 """By our name of a key or by a character: `key`, `code`, virtual key code, what it writes, whether Shift is held."""
 
+_SHIFTED = {plain: shifted for plain, shifted, _, _ in _WRITING}
+
 
 def stroke(name: str, held: int, *, down: bool) -> dict[str, Any]:
     """The parameters of ``Input.dispatchKeyEvent``.
@@ -72,6 +74,7 @@ def stroke(name: str, held: int, *, down: bool) -> dict[str, Any]:
         held: the modifiers, as the sum of `BITS`; with Ctrl, Alt or Meta a key writes nothing.
         down: or up.
     """
+    name = _SHIFTED.get(name, name) if held & BITS["shift"] else name
     key, code, number, text, shifted = STROKES.get(name, (name, "", 0, name, False))
     held |= BITS["shift"] if shifted else 0
     if held & (BITS["ctrl"] | BITS["alt"] | BITS["meta"]):

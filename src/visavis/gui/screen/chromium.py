@@ -39,6 +39,7 @@ __all__ = ["ChromiumScreen"]
 _NOTCH_PX = 100  # of the page, as a wheel gives
 _LONG_PRESS_S = 1.0
 _DRAG_STEP_PX = 16  # of the page; a pointer that jumps is taken for no drag by some pages
+_AGAIN_S = 0.02
 _FRAME_S = 1.0  # for a look, before it is asked for anew
 _QUIET_S = 0.1  # two looks this far apart that are alike: the screen has come to rest
 _DIALOG_WIDTH = 420
@@ -91,6 +92,7 @@ class ChromiumScreen:
         self._pages = Pages(size, scale, None if origins is None else tuple(origins))
         self._held = 0  # modifiers, as the sum of `BITS`
         self._seen = b""  # the last look at the page, as PNG
+        self._stuck = False  # the page did not give a picture in time
         self._closed = False
         address = self._pages.address(url)
         self._browser = Browser(headless=headless, flags=self._pages.flags(), answer_s=answer_s)
@@ -129,8 +131,8 @@ class ChromiumScreen:
         pixels = _decode(self._seen) if self._seen else None
         if dialog:
             pixels = self._draw(dialog, pixels)
-        info = self._connection.call("Target.getTargetInfo", targetId=self._pages.target)
-        return Screenshot(pixels, self._scale, info["targetInfo"]["url"])
+        pages = self._connection.call("Page.getNavigationHistory", session=self._pages.session)
+        return Screenshot(pixels, self._scale, pages["entries"][pages["currentIndex"]]["url"])
 
     def perform(self, action: Action) -> None:
         """Act, and wait until the page has come to rest; see `Screen.perform`."""
@@ -283,7 +285,8 @@ class ChromiumScreen:
         Raises:
             ScreenError: `failing`, and nothing answers there.
         """
-        self._pages.revive()
+        self._pages.revive(stuck=self._stuck)
+        self._stuck = False
         answer = self._connection.send("Page.navigate", session=self._pages.session, url=address)
         self._await(answer, self._settle_s)
         problem = answer.result().get("errorText") if answer.done() else None
@@ -311,10 +314,10 @@ class ChromiumScreen:
                 look, since = now, time.monotonic()
             elif time.monotonic() - since >= _QUIET_S:
                 return
-            time.sleep(0.02)
+            time.sleep(_AGAIN_S)
 
     def _look(self, within_s: float, *, again: bool = False) -> bytes:
-        """The page as PNG; `again`: ask anew where no answer comes, as the page asked may just have been left."""
+        """The page as PNG; `again`: asked for anew if none comes, as the page asked may just have been left."""
         until, patience_s = time.monotonic() + within_s, _FRAME_S if again else within_s
         while True:
             if self._pages.crashed:
@@ -322,11 +325,16 @@ class ChromiumScreen:
             options = {"format": "png", "optimizeForSpeed": True}
             answer = self._connection.send("Page.captureScreenshot", session=self._pages.session, **options)
             self._await(answer, min(patience_s, max(0.0, until - time.monotonic())))
-            if answer.done():
+            over = not again or time.monotonic() >= until or not self._connection.alive
+            if answer.done() and (over or answer.exception() is None):
                 return base64.b64decode(answer.result()["data"])
-            if self._pages.dialog or time.monotonic() >= until:
+            if over or self._pages.dialog:
+                self._stuck = again and self._pages.dialog is None
                 raise ScreenError(f"page: expected a picture within {within_s:.3g} s, got none; is it busy?")
-            patience_s *= 2
+            if answer.done():  # between two pages there is nothing to look at
+                time.sleep(_AGAIN_S)
+            else:
+                patience_s *= 2
 
     def _draw(self, dialog: Dialog, below: Any) -> Any:
         """The picture with a dialog over it, whose buttons are noted."""
