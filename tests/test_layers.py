@@ -28,7 +28,13 @@ EXTRAS: dict[str, list[str]] = {
     "app": ["app", "face", "gui", "miniwob", "ray", "train"],
 }
 # Where it is not the name pip knows.
-MODULES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "python-xlib": "Xlib", "tensorboardx": "tensorboardX"}
+MODULES = {
+    "mcp-types": "mcp_types",
+    "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
+    "python-xlib": "Xlib",
+    "tensorboardx": "tensorboardX",
+}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
