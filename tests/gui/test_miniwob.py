@@ -124,6 +124,17 @@ def test_time_stands_still_while_a_player_thinks(worker):
     assert price(0) == price(1) == price(2) != before
 
 
+def test_every_episode_begins_at_the_same_time_of_the_same_day(worker):
+    dates = "frames.map((frame) => String(new frame.contentWindow.Date()))"
+    worker.reset(["click-test"] * 3, [0, 1, 2])
+    first = in_page(worker, dates)
+    assert "Jan 01 2026" in first[0]
+    worker.step([Wait(60), Wait(5), Wait(0)])
+    assert len({*in_page(worker, dates), *first}) == 3  # one has not moved
+    worker.reset(["click-test"] * 3, [3, 4, 5])
+    assert in_page(worker, dates) == first == [first[0]] * 3
+
+
 def test_the_reward_is_raw_and_the_clock_long(worker):
     worker.reset(["click-test", "click-test-2", "enter-text"], [0, 0, 0])
     worker.step([Wait(60)] * 3)

@@ -144,7 +144,7 @@
   }
   addEventListener("paste", (event) => {
     event.preventDefault();
-    0;
+    document.execCommand("insertText", false, clip);
   });
 
   // A list that pops up is no part of the page in a browser without a window: here is one that is.
