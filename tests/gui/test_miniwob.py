@@ -325,3 +325,4 @@ def test_workers_that_are_refused():
         pytest.raises(InputError, match="moves: expected an episode in every frame first"),
     ):
         worker.step([Click((1, 1))])
+    worker.close()  # once more than the context manager

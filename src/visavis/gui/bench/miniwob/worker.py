@@ -145,7 +145,7 @@ class Worker:
         self, number: int, begun: Episode | None, state: list[Any] | None, pixels: Any, *, given_up: bool
     ) -> Observation:
         (left, top), (width, height) = self._hands[number].origin, self.size
-        view = pixels[top : top + height, left : left + width]
+        view = pixels[top : top + height, left : left + width].copy()  # else it would keep the whole grid
         if state is None:  # a page that was left cannot be won any more
             return Observation(begun or self._seen[number].episode, "", view, done=True, reward=-1.0)
         done, reward, instruction = state
