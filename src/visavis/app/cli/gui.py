@@ -12,6 +12,7 @@ import typer
 from visavis.app.cli import bench
 from visavis.app.cli.opening import Json
 from visavis.app.output import emit, printable
+from visavis.errors import InputError
 
 if TYPE_CHECKING:
     from visavis.gui.actions import Action, Dialect
@@ -279,9 +280,7 @@ def _screen(url: str | None, display: str | None, size: str, *, window: bool, al
 
 
 def _model(endpoint: str, name: str, dialect: Dialects) -> "Model":
-    from visavis.gui.model import RemoteModel
-
-    return RemoteModel(endpoint, model=name, dialect=_dialect(dialect))
+    raise InputError(f"{endpoint}: a model behind an endpoint cannot be asked yet ({name}, {dialect})")
 
 
 def _dialect(name: Dialects) -> "Dialect":
