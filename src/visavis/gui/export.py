@@ -12,13 +12,13 @@ from typing import Any
 from visavis.errors import InputError
 from visavis.gui.actions import UI_TARS_1_5, Action, Dialect
 from visavis.gui.agent.reflection import alike, difference
+from visavis.gui.model.messages import Exchange, chat, clean
+from visavis.gui.plan import PLAN_HELP
 from visavis.gui.trace import Step, Trace
 
 __all__ = ["preferences", "to_imitate"]
 
 IMAGES = 5  # of a chat, where the trace does not say how many its model saw
-
-LEFT_OUT = "[screenshot left out]"
 
 Record = dict[str, Any]
 
@@ -51,10 +51,10 @@ def preferences(traces: Sequence[Trace], *, dialect: Dialect = UI_TARS_1_5) -> I
             chosen = _best(trace, step, dialect)
             if chosen is None:
                 continue
-            rejected = [_clean(reply) for reply, _ in step.mistakes]
+            rejected = [clean(reply) for reply, _ in step.mistakes]
             if step.number in trace.corrections and step.decision is not None:
                 done = _reply(step.decision.thought, step.decision.actions, step, dialect)
-                rejected.append(_clean(step.decision.text) if done is None else done)
+                rejected.append(clean(step.decision.text) if done is None else done)
             for worse in rejected:
                 if worse != chosen:
                     yield _pair(trace, step, chosen, worse, dialect)
@@ -84,7 +84,7 @@ def _best(trace: Trace, step: Step, dialect: Dialect) -> str | None:
 
 def _reply(thought: str, actions: tuple[Action, ...], step: Step, dialect: Dialect) -> str | None:
     try:
-        return _clean(dialect.format(_clean(thought), actions, step.size))
+        return clean(dialect.format(clean(thought), actions, step.size))
     except InputError:  # more actions than the dialect allows in a reply, or one it has no words for
         return None
 
@@ -113,44 +113,28 @@ def _pair(trace: Trace, step: Step, chosen: str, rejected: str, dialect: Dialect
 
 def _chat(trace: Trace, step: Step, dialect: Dialect) -> tuple[list[Record], list[str]]:
     """What the model is told before it replies in a step, and the paths of the pictures in it."""
-    images: list[str] = []
     number = trace.settings.get("images")
     shown = (number if isinstance(number, int) else IMAGES) - 1
     earlier = [one for one in trace.steps[: step.number - 1] if one.decision is not None]
-    parts: list[Record] = [_text(dialect.prompt(trace.told, step.size))]
-    parts += [_text(memory) for memory in step.memories]
-    messages: list[Record] = []
+    exchanges = []
     for index, (one, turn) in enumerate(zip(earlier, trace.turns(before=step.number), strict=True)):
-        if index >= len(earlier) - shown and one.screenshot is not None:
-            parts.append(_image(trace, one, images))
-        else:
-            parts.append(_text(LEFT_OUT))
-        messages.append({"role": "user", "content": parts})
         reply = _reply(turn.decision.thought, turn.decision.actions, one, dialect)
-        messages.append(_says(_clean(turn.decision.text) if reply is None else reply))
-        parts = [_text(remark) for remark in turn.remarks]
-    if step.plan:
-        lines = (f"{index}. [{'x' if reached else ' '}] {what}" for index, (what, reached) in enumerate(step.plan, 1))
-        parts.append(_text("Your plan:\n" + "\n".join(lines)))
-    parts.append(_image(trace, step, images))
-    messages.append({"role": "user", "content": parts})
-    return messages, images
+        picture = one if index >= len(earlier) - shown and one.screenshot is not None else None
+        exchanges.append(Exchange(picture, turn.decision.text if reply is None else reply, turn.remarks))
+    prompt = dialect.prompt(trace.told, step.size)
+    told = chat([prompt, PLAN_HELP], exchanges, step, memories=step.memories, plan=step.plan)
+    images = [_path(trace, part) for message in told for part in message.parts if isinstance(part, Step)]
+    return [{"role": message.role, "content": [_part(part) for part in message.parts]} for message in told], images
 
 
-def _image(trace: Trace, step: Step, images: list[str]) -> Record:
+def _path(trace: Trace, step: Step) -> str:
     assert step.screenshot is not None
-    images.append(str((trace.folder / step.screenshot).resolve()))
-    return {"type": "image"}
+    return str((trace.folder / step.screenshot).resolve())
 
 
-def _text(text: str) -> Record:
-    return {"type": "text", "text": _clean(text)}
+def _part(part: str | Step) -> Record:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
 
 
 def _says(reply: str) -> Record:
     return {"role": "assistant", "content": [{"type": "text", "text": reply}]}
-
-
-def _clean(text: str) -> str:
-    """Without halves of characters, which no tokenizer takes."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
