@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.gui.fake_model import FakeModel
 from tests.gui.fake_screen import BUTTON, FIELD, FakeScreen
 from visavis.app.cli import gui, main
 from visavis.gui import trace as traces
-from visavis.gui.actions import CallUser, Click, Finished, Move, Type
+from visavis.gui.actions import JSON_TOOLS, UI_TARS_1_5, CallUser, Click, Finished, Move, Type
+from visavis.gui.model import ScriptedModel
 
 HERE = "https://shop.example.org/"
 EVIL = "a\n\x1b[2J</script>[red]\ud83d"
@@ -35,7 +35,7 @@ def run(screen, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, model=()):
-        monkeypatch.setattr(gui, "_model", lambda *_: FakeModel(*model))
+        monkeypatch.setattr(gui, "_model", lambda *_: ScriptedModel(*model, tokens=(100, 10)))
         screen.asked.clear()
         code = main(["gui", *map(str, arguments)])
         seen = capsys.readouterr()
@@ -261,3 +261,24 @@ def test_serve_tells_address_and_token(run, monkeypatch):
     monkeypatch.setattr("visavis.gui.server.serve_stdio", lambda _: served.append("stdio"))
     code, out, _ = run("serve", HERE)
     assert (code, out, served[2]) == (0, "", "stdio")  # standard output is the wire
+
+
+def test_the_model_is_asked_as_the_options_say(screen, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODEL_KEY", "a-key")
+    made = []
+
+    class Asked(ScriptedModel):
+        def __init__(self, *arguments, **options):
+            super().__init__()
+            made.append((arguments, options))
+
+    monkeypatch.setattr("visavis.gui.model.RemoteModel", Asked)
+    place = ("--endpoint", "http://127.0.0.1:9/v1", "--model", "m")
+    assert main(["gui", "run", "Do", HERE, *place, "--dialect", "json-tools", "--api-key", "env:MODEL_KEY"]) == 0
+    assert main(["gui", "run", "Do", HERE, *place]) == 0
+    assert made == [
+        (("http://127.0.0.1:9/v1", "m"), {"dialect": JSON_TOOLS, "api_key": "a-key"}),
+        (("http://127.0.0.1:9/v1", "m"), {"dialect": UI_TARS_1_5, "api_key": None}),
+    ]
+    assert screen.closed

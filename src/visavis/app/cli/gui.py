@@ -12,7 +12,6 @@ import typer
 from visavis.app.cli import bench
 from visavis.app.cli.opening import Json
 from visavis.app.output import emit, printable
-from visavis.errors import InputError
 
 if TYPE_CHECKING:
     from visavis.gui.actions import Action, Dialect
@@ -83,6 +82,12 @@ def _run(
         str, typer.Option("--model", envvar="VISAVIS_MODEL", help="The model's name there.")
     ] = "ui-tars-1.5-7b",
     dialect: Annotated[Dialects, typer.Option("--dialect", help="How the model is spoken with.")] = "ui-tars-1.5",
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key", help="env:VARIABLE or file:PATH, the key that the endpoint asks for.", show_default=False
+        ),
+    ] = None,
     max_steps: Annotated[int, typer.Option(help="A step is a look and a decision.", min=1)] = 30,
     max_seconds: Annotated[
         float | None, typer.Option(help="Of the whole run; when not given, any.", show_default=False)
@@ -110,7 +115,7 @@ def _run(
     there = sys.stdin.isatty() and not json
     with _screen(url, display, size, window=window, allow=allow) as screen:
         agent = Agent(
-            _model(endpoint, model, dialect),
+            _model(endpoint, model, dialect, api_key),
             screen,
             policy=policy,
             trace=trace,
@@ -279,8 +284,11 @@ def _screen(url: str | None, display: str | None, size: str, *, window: bool, al
     return ChromiumScreen(url, size=(int(width), int(height)), headless=not window, origins=allow)
 
 
-def _model(endpoint: str, name: str, dialect: Dialects) -> "Model":
-    raise InputError(f"{endpoint}: a model behind an endpoint cannot be asked yet ({name}, {dialect})")
+def _model(endpoint: str, name: str, dialect: Dialects, key: str | None) -> "Model":
+    from visavis.gui.model import RemoteModel
+
+    api_key = None if key is None else _kept("--api-key", key)
+    return RemoteModel(endpoint, name, dialect=_dialect(dialect), api_key=api_key)
 
 
 def _dialect(name: Dialects) -> "Dialect":
