@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from tests.gui.fake_model import FakeModel
 from visavis.app.cli import gui, main
 from visavis.gui.actions import Finished, Wait
 from visavis.gui.bench.miniwob import TASKS
+from visavis.gui.model import ScriptedModel
 
 pytest.importorskip("miniwob")
 pytestmark = pytest.mark.usefixtures("chromium")
@@ -46,8 +46,8 @@ def test_oracles_are_played_and_reported(tmp_path, capsys):
 
 
 def test_a_model_is_asked(tmp_path, capsys, monkeypatch):
-    model = FakeModel(("I wait.", Wait(0)), ("I cannot.", Finished("no")))
-    monkeypatch.setattr(gui, "_model", lambda *named: model if named == ("http://x/v1", "m", "mobile") else None)
+    model = ScriptedModel(("I wait.", Wait(0)), ("I cannot.", Finished("no")))
+    monkeypatch.setattr(gui, "_model", lambda *named: model if named == ("http://x/v1", "m", "mobile", None) else None)
     where = ["--endpoint", "http://x/v1", "--model", "m", "--dialect", "mobile", "--at-once", 1]
     assert bench("-o", tmp_path, "--tasks", "click-test", "--episodes", 1, *where, "--json") == 0
     (task,) = json.loads(capsys.readouterr().out)["tasks"]

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.gui.fake_model import FakeModel
 from tests.gui.fake_screen import BUTTON, FIELD, HEIGHT, WIDTH, FakeScreen
 from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, TraceError, VisavisError
 from visavis.gui import trace as traces
@@ -17,7 +16,7 @@ from visavis.gui.agent import Agent, Retries
 from visavis.gui.agent import _control as controls
 from visavis.gui.agent import _session as sessions
 from visavis.gui.memory import Memory
-from visavis.gui.model import Decision
+from visavis.gui.model import Decision, ScriptedModel
 from visavis.gui.safety import Policy, Secret
 from visavis.gui.trace import Attempt
 
@@ -61,7 +60,7 @@ def until(condition):
 
 def test_a_task_is_done_and_kept(tmp_path):
     screen = FakeScreen(url="http://127.0.0.1/")
-    model = FakeModel(("press it", PRESS), ("into the field", FOCUS, Type("ada")), ("it says so", Finished("42")))
+    model = ScriptedModel(("press it", PRESS), ("into the field", FOCUS, Type("ada")), ("it says so", Finished("42")))
     seen = []
     run = agent(model, screen, trace=tmp_path, on_step=seen.append).run("Write ada")
     assert (run.outcome, run.reason, run.answer, run.message) == ("finished", "", "42", "")
@@ -78,7 +77,7 @@ def test_a_task_is_done_and_kept(tmp_path):
         ["performed"],
     ]
     assert [step.changed for step in trace.steps] == [True, True, None]
-    assert (trace.instruction, trace.model, trace.screen) == ("Write ada", "fake", "fake")
+    assert (trace.instruction, trace.model, trace.screen) == ("Write ada", "scripted", "fake")
     assert trace.steps[0].url == "http://127.0.0.1/"
     for step, asked in zip(trace.steps, model.asked, strict=True):
         np.testing.assert_array_equal(trace.screenshot(step).pixels, asked.screenshot.pixels)
@@ -86,23 +85,23 @@ def test_a_task_is_done_and_kept(tmp_path):
         assert (context.instruction, context.memories, context.plan) == (asked.instruction, (), ())
         assert [turn.remarks for turn in context.turns] == [turn.remarks for turn in asked.turns]
         assert [turn.decision for turn in context.turns] == [turn.decision for turn in asked.turns]
-    assert agent(FakeModel(), trace=tmp_path).run("Again").trace == tmp_path / "0002"
+    assert agent(ScriptedModel(), trace=tmp_path).run("Again").trace == tmp_path / "0002"
 
 
 def test_without_a_trace_nothing_is_written():
-    run = agent(FakeModel(PRESS)).run("Press")
+    run = agent(ScriptedModel(PRESS)).run("Press")
     assert (run.outcome, run.trace, len(run.steps)) == ("finished", None, 2)
     assert run.steps[0].screenshot is None
 
 
 def test_a_step_costs_one_look():
     screen = FakeScreen()
-    agent(FakeModel(PRESS, PRESS, PRESS), screen).run("Press")
+    agent(ScriptedModel(PRESS, PRESS, PRESS), screen).run("Press")
     assert screen.looks == 4
 
 
 def test_the_last_five_screenshots_and_all_texts_are_remembered():
-    model = FakeModel(*[PRESS] * 8)
+    model = ScriptedModel(*[PRESS] * 8)
     agent(model).run("Press often")
     for number, context in enumerate(model.asked):
         assert len(context.turns) == number
@@ -115,13 +114,13 @@ def test_the_last_five_screenshots_and_all_texts_are_remembered():
 
 @pytest.mark.parametrize("images", [1, 2])
 def test_fewer_screenshots(images):
-    model = FakeModel(*[PRESS] * 3)
+    model = ScriptedModel(*[PRESS] * 3)
     agent(model, images=images).run("Press")
     assert sum(turn.screenshot is not None for turn in model.asked[-1].turns) == images - 1
 
 
 def test_old_steps_give_way_when_texts_are_long():
-    model = FakeModel(*[("word " * 400, PRESS)] * 6)  # of 500 tokens each
+    model = ScriptedModel(*[("word " * 400, PRESS)] * 6)  # of 500 tokens each
     agent(model, history_tokens=1700).run("Press")
     assert [len(context.turns) for context in model.asked] == [0, 1, 2, 3, 3, 3, 3]
     assert sessions._text_tokens("four letters") == 3
@@ -130,7 +129,7 @@ def test_old_steps_give_way_when_texts_are_long():
 
 def test_waiting_is_the_agents_own():
     screen = FakeScreen()
-    run = agent(FakeModel(Wait(0.01), Wait(0.0)), screen).run("Wait")
+    run = agent(ScriptedModel(Wait(0.01), Wait(0.0)), screen).run("Wait")
     assert screen.done == []
     assert run.steps[0].attempts[0].verdict == "performed"
     assert run.steps[0].attempts[0].seconds >= 0.01
@@ -138,13 +137,13 @@ def test_waiting_is_the_agents_own():
 
 def test_actions_before_the_end_are_done_and_none_after_it():
     screen = FakeScreen()
-    run = agent(FakeModel((PRESS, Finished("x"), PRESS)), screen).run("Press")
+    run = agent(ScriptedModel((PRESS, Finished("x"), PRESS)), screen).run("Press")
     assert run.answer == "x"
     assert screen.done == [PRESS]
 
 
 def test_the_user_answers():
-    model = FakeModel(CallUser("Which one?"), PRESS)
+    model = ScriptedModel(CallUser("Which one?"), PRESS)
     questions = []
     run = agent(model, on_question=lambda question: questions.append(question) or "the blue one").run("Choose")
     assert questions == ["Which one?"]
@@ -154,7 +153,7 @@ def test_the_user_answers():
 
 @pytest.mark.parametrize("callback", [None, lambda question: None])  # noqa: ARG005
 def test_nobody_answers(callback, tmp_path):
-    run = agent(FakeModel(CallUser("Which one?")), on_question=callback, trace=tmp_path).run("Choose")
+    run = agent(ScriptedModel(CallUser("Which one?")), on_question=callback, trace=tmp_path).run("Choose")
     assert (run.outcome, run.reason, run.answer) == ("call_user", "", "Which one?")
     assert traces.read(run.trace).ending.answer == "Which one?"
 
@@ -163,7 +162,7 @@ def test_nobody_answers(callback, tmp_path):
 
 
 def test_actions_without_effect_are_told_back():
-    model = FakeModel(NOWHERE, PRESS, Move((3, 3)), Hotkey(("ctrl", "c")))
+    model = ScriptedModel(NOWHERE, PRESS, Move((3, 3)), Hotkey(("ctrl", "c")))
     run = agent(model).run("Press")
     first, second, third, fourth = remarks(model)
     assert first[0].startswith("The screen did not change")
@@ -173,7 +172,7 @@ def test_actions_without_effect_are_told_back():
 
 
 def test_a_circle_is_told_back_and_ended(tmp_path):
-    model = FakeModel(then=NOWHERE)
+    model = ScriptedModel(then=NOWHERE)
     run = agent(model, trace=tmp_path).run("Press")
     assert (run.outcome, run.reason) == ("failed", "loop")
     assert len(run.steps) == 2 + sessions.MOST_LOOPS + 1
@@ -182,13 +181,13 @@ def test_a_circle_is_told_back_and_ended(tmp_path):
 
 
 def test_a_circle_that_is_left_is_forgiven():
-    model = FakeModel(*[NOWHERE] * 4, PRESS, *[NOWHERE] * 4)
+    model = ScriptedModel(*[NOWHERE] * 4, PRESS, *[NOWHERE] * 4)
     run = agent(model).run("Press")
     assert run.outcome == "finished"
 
 
 def test_clicking_again_is_no_circle_while_something_happens():
-    model = FakeModel(*[PRESS] * 10)
+    model = ScriptedModel(*[PRESS] * 10)
     run = agent(model).run("Press ten times")
     assert run.outcome == "finished"
     assert all(told == () for told in remarks(model))
@@ -198,11 +197,11 @@ def test_what_changed_while_the_model_thought_is_no_effect(monkeypatch):
     """A clock that ticks with every look: with a second look the agent finds out that it does so by itself."""
     screen = FakeScreen()
     screen.clock = True
-    model = FakeModel(*[NOWHERE] * 3)
+    model = ScriptedModel(*[NOWHERE] * 3)
     agent(model, screen).run("Press")
     assert not any("did not change" in remark for told in remarks(model) for remark in told)
     monkeypatch.setattr(sessions, "LOOK_AGAIN_S", 0.0)
-    screen, model = FakeScreen(), FakeModel(*[NOWHERE] * 4, PRESS)
+    screen, model = FakeScreen(), ScriptedModel(*[NOWHERE] * 4, PRESS)
     screen.clock = True
     agent(model, screen).run("Press")
     assert "did not change" in remarks(model)[-2][0]
@@ -210,7 +209,7 @@ def test_what_changed_while_the_model_thought_is_no_effect(monkeypatch):
 
 
 def test_milestones_are_kept_ticked_and_checked():
-    model = FakeModel(
+    model = ScriptedModel(
         ("Plan: 1. press the button 2. write ada. I press it.", PRESS),
         ("Done: 1. I am finished.", Finished("too early")),
         ("Right, the field.", FOCUS, Type("ada")),
@@ -229,13 +228,13 @@ def test_milestones_are_kept_ticked_and_checked():
 
 
 def test_finished_said_twice_is_finished():
-    model = FakeModel(("Plan: 1. press 2. write", PRESS))
+    model = ScriptedModel(("Plan: 1. press 2. write", PRESS))
     run = agent(model).run("Press")
     assert (run.outcome, len(run.steps)) == ("finished", 3)
 
 
 def test_a_plan_that_stands_still_is_spoken_of():
-    model = FakeModel(("Plan: 1. write", PRESS), *[PRESS] * 20, then=("Done: 1", Finished()))
+    model = ScriptedModel(("Plan: 1. write", PRESS), *[PRESS] * 20, then=("Done: 1", Finished()))
     agent(model).run("Press")
     told = [number for number, told in enumerate(remarks(model), start=1) if told]
     assert told == [1 + sessions.PATIENCE_STEPS, 1 + 2 * sessions.PATIENCE_STEPS]
@@ -246,7 +245,7 @@ def test_a_plan_that_stands_still_is_spoken_of():
 
 
 def test_steps_run_out(tmp_path):
-    run = agent(FakeModel(then=PRESS), trace=tmp_path).run("Press", max_steps=4)
+    run = agent(ScriptedModel(then=PRESS), trace=tmp_path).run("Press", max_steps=4)
     assert (run.outcome, run.reason, len(run.steps)) == ("failed", "steps", 4)
     assert run.message == "not finished after 4 steps"
     trace = traces.read(run.trace)
@@ -255,16 +254,16 @@ def test_steps_run_out(tmp_path):
 
 
 def test_tokens_run_out():
-    run = agent(FakeModel(then=PRESS)).run("Press", max_tokens=300)  # 110 a step
+    run = agent(ScriptedModel(then=PRESS)).run("Press", max_tokens=300)  # 110 a step
     assert (run.outcome, run.reason, len(run.steps)) == ("failed", "tokens", 3)
 
 
 def test_time_runs_out_in_a_wait_and_in_a_thought():
-    run = agent(FakeModel(Wait(3000))).run("Wait", max_seconds=0.05)
+    run = agent(ScriptedModel(Wait(3000))).run("Wait", max_seconds=0.05)
     assert (run.outcome, run.reason) == ("failed", "time")
     assert run.steps[0].attempts == (Attempt(Wait(3000), "unknown", "", run.steps[0].attempts[0].seconds),)
     never = threading.Event()
-    run = agent(FakeModel(lambda context: never.wait() or PRESS)).run("Think", max_seconds=0.05)  # noqa: ARG005
+    run = agent(ScriptedModel(lambda context: never.wait() or PRESS)).run("Think", max_seconds=0.05)  # noqa: ARG005
     assert (run.outcome, run.reason) == ("failed", "time")
     assert run.steps[0].decision is None
     never.set()
@@ -273,14 +272,14 @@ def test_time_runs_out_in_a_wait_and_in_a_thought():
 @pytest.mark.parametrize("limit", ["max_steps", "max_seconds", "max_tokens"])
 def test_limits_that_make_no_sense(limit):
     with pytest.raises(InputError, match=f"^{limit}: expected more than 0, got 0"):
-        agent(FakeModel()).run("x", **{limit: 0})
+        agent(ScriptedModel()).run("x", **{limit: 0})
 
 
 def test_no_instruction():
     with pytest.raises(InputError, match="^instruction: expected some words, got ' '"):
-        agent(FakeModel()).run(" ")
+        agent(ScriptedModel()).run(" ")
     with pytest.raises(InputError, match="^images: expected at least the present screenshot, 1, got 0"):
-        agent(FakeModel(), images=0)
+        agent(ScriptedModel(), images=0)
 
 
 # From outside ---------------------------------------------------------------------------------------------------------
@@ -294,7 +293,7 @@ def test_stop_ends_a_wait_a_thought_and_a_back_off(monkeypatch):
         lambda context: never.wait() or PRESS,  # noqa: ARG005
         EndpointError("busy", retry=True),
     ):
-        model = FakeModel(answer)
+        model = ScriptedModel(answer)
         runner = Agent(model, FakeScreen(), retries=Retries(first_s=3000, longest_s=3000))
         thread, results = in_thread(lambda runner=runner: runner.run("Wait"))
         until(lambda model=model: model.asked)
@@ -307,7 +306,7 @@ def test_stop_ends_a_wait_a_thought_and_a_back_off(monkeypatch):
 
 
 def test_a_file_named_stop_is_the_emergency_stop(tmp_path):
-    model = FakeModel(Wait(3000))
+    model = ScriptedModel(Wait(3000))
     runner = agent(model, trace=tmp_path)
     thread, results = in_thread(lambda: runner.run("Wait"))
     until(lambda: model.asked)
@@ -325,7 +324,7 @@ def test_pause_holds_a_run_and_resume_lets_it_go_on():
         runner.pause()
         return PRESS
 
-    screen, model = FakeScreen(), FakeModel(pause, FOCUS)
+    screen, model = FakeScreen(), ScriptedModel(pause, FOCUS)
     runner = agent(model, screen)
     thread, results = in_thread(lambda: runner.run("Press", max_seconds=1000))
     until(lambda: runner._control is not None and runner._control._paused)
@@ -342,7 +341,7 @@ def test_pause_holds_a_run_and_resume_lets_it_go_on():
 
 def test_after_a_pause_it_looks_anew_and_the_model_is_told():
     screen = FakeScreen()
-    runner = agent(FakeModel(PRESS, PRESS), screen, on_step=lambda step: step.number == 1 and runner.pause())
+    runner = agent(ScriptedModel(PRESS, PRESS), screen, on_step=lambda step: step.number == 1 and runner.pause())
     model = runner._parts.model
     thread, _ = in_thread(lambda: runner.run("Press"))
     until(lambda: screen.looks == 2 and runner._control._paused)
@@ -376,7 +375,7 @@ def test_time_that_a_run_is_paused_does_not_count(monkeypatch):
 
 
 def test_a_paused_run_can_be_stopped():
-    runner = agent(FakeModel(PRESS), on_step=lambda step: runner.pause())  # noqa: ARG005
+    runner = agent(ScriptedModel(PRESS), on_step=lambda step: runner.pause())  # noqa: ARG005
     thread, results = in_thread(lambda: runner.run("Press"))
     until(lambda: runner._control is not None and runner._control._paused)
     runner.stop()
@@ -385,7 +384,7 @@ def test_a_paused_run_can_be_stopped():
 
 
 def test_one_run_at_a_time():
-    model = FakeModel(Wait(3000))
+    model = ScriptedModel(Wait(3000))
     runner = agent(model)
     thread, _ = in_thread(lambda: runner.run("Wait"))
     until(lambda: model.asked)
@@ -401,7 +400,7 @@ def test_ctrl_c_is_written_down_and_passed_on(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        agent(FakeModel(PRESS), FakeScreen(interrupt), trace=tmp_path).run("Press")
+        agent(ScriptedModel(PRESS), FakeScreen(interrupt), trace=tmp_path).run("Press")
     trace = traces.read(tmp_path / "0001")
     assert (trace.ending.outcome, trace.ending.reason) == ("stopped", "interrupt")
     assert trace.steps[0].attempts[0].verdict == "unknown"
@@ -412,11 +411,11 @@ def test_ctrl_c_is_written_down_and_passed_on(tmp_path):
 
 def test_a_run_goes_on_from_its_trace(tmp_path):
     screen = FakeScreen()
-    first = FakeModel(("Plan: 1. press 2. write", PRESS), ("Done: 1", FOCUS), then=PRESS)
+    first = ScriptedModel(("Plan: 1. press 2. write", PRESS), ("Done: 1", FOCUS), then=PRESS)
     run = agent(first, screen, trace=tmp_path).run("Press and write", max_steps=2)
     assert run.reason == "steps"
     (run.trace / "STOP").touch()
-    model = FakeModel(Type("ada"), ("Done: 2", Finished("ok")))
+    model = ScriptedModel(Type("ada"), ("Done: 2", Finished("ok")))
     again = agent(model, screen).continue_run(run.trace, max_steps=4)
     assert (again.outcome, again.answer, again.trace) == ("finished", "ok", run.trace)
     assert [step.number for step in again.steps] == [1, 2, 3, 4]
@@ -436,27 +435,27 @@ def test_a_run_goes_on_from_its_trace(tmp_path):
 
 
 def test_the_plan_outlives_a_model_that_was_gone(tmp_path):
-    model = FakeModel(("Plan: 1. press 2. write. I press.", PRESS), then=EndpointError("gone", retry=False))
+    model = ScriptedModel(("Plan: 1. press 2. write. I press.", PRESS), then=EndpointError("gone", retry=False))
     run = agent(model, trace=tmp_path).run("Press")
     assert run.reason == "model"
-    model = FakeModel(("Done: 1, 2", Finished()))
+    model = ScriptedModel(("Done: 1, 2", Finished()))
     assert agent(model).continue_run(run.trace).outcome == "finished"
     assert model.asked[0].plan == (("press", False), ("write", False))
     assert [step.decision is None for step in traces.read(run.trace).steps] == [False, True, False]
 
 
 def test_limits_are_for_the_whole_run(tmp_path):
-    run = agent(FakeModel(then=PRESS), trace=tmp_path).run("Press", max_steps=2)
-    again = agent(FakeModel(then=PRESS)).continue_run(run.trace, max_steps=2)
+    run = agent(ScriptedModel(then=PRESS), trace=tmp_path).run("Press", max_steps=2)
+    again = agent(ScriptedModel(then=PRESS)).continue_run(run.trace, max_steps=2)
     assert (again.reason, len(again.steps)) == ("steps", 2)
-    again = agent(FakeModel(then=PRESS)).continue_run(run.trace, max_tokens=400)
+    again = agent(ScriptedModel(then=PRESS)).continue_run(run.trace, max_tokens=400)
     assert (again.reason, len(again.steps)) == ("tokens", 4)
 
 
 def test_a_finished_run_does_not_go_on(tmp_path):
-    run = agent(FakeModel(), trace=tmp_path).run("Nothing")
+    run = agent(ScriptedModel(), trace=tmp_path).run("Nothing")
     with pytest.raises(TraceError, match="expected a run that is not finished, got one that is"):
-        agent(FakeModel()).continue_run(run.trace)
+        agent(ScriptedModel()).continue_run(run.trace)
 
 
 # Safety ---------------------------------------------------------------------------------------------------------------
@@ -464,7 +463,7 @@ def test_a_finished_run_does_not_go_on(tmp_path):
 
 def test_refusals_are_told_back_and_then_end_the_run(tmp_path):
     screen = FakeScreen(url="https://evil.org/")
-    model = FakeModel(then=PRESS)
+    model = ScriptedModel(then=PRESS)
     policy = Policy(origins=("https://example.org",))
     run = agent(model, screen, policy=policy, trace=tmp_path).run("Press")
     assert (run.outcome, run.reason) == ("failed", "refused")
@@ -476,7 +475,7 @@ def test_refusals_are_told_back_and_then_end_the_run(tmp_path):
 
 def test_refusals_in_between_do_not_end_a_run():
     refused = ("I delete it", PRESS)
-    model = FakeModel(*[refused] * (sessions.MOST_REFUSALS - 1), FOCUS, *[refused] * (sessions.MOST_REFUSALS - 1))
+    model = ScriptedModel(*[refused] * (sessions.MOST_REFUSALS - 1), FOCUS, *[refused] * (sessions.MOST_REFUSALS - 1))
     assert agent(model).run("Press").outcome == "finished"
 
 
@@ -489,7 +488,7 @@ def test_what_cannot_be_taken_back_is_confirmed():
 
     screen = FakeScreen()
     buy = ("I click Buy now", PRESS, FOCUS)
-    model = FakeModel(buy, buy)
+    model = ScriptedModel(buy, buy)
     agent(model, screen, on_confirm=confirm).run("Buy it")
     assert asked[0] == (PRESS, 'by its words ("buy") this may buy or pay, which cannot be taken back')
     assert [action for action, _ in asked] == [PRESS, PRESS, FOCUS]  # the words may mean either
@@ -498,7 +497,7 @@ def test_what_cannot_be_taken_back_is_confirmed():
 
 
 def test_without_anyone_to_ask_it_is_refused():
-    screen, model = FakeScreen(), FakeModel(("点击删除", PRESS), ("Plan: 1. delete 2. buy. I open the menu", FOCUS))
+    screen, model = FakeScreen(), ScriptedModel(("点击删除", PRESS), ("Plan: 1. delete 2. buy. I open the menu", FOCUS))
     agent(model, screen).run("Delete it")
     assert screen.done == [FOCUS]  # a plan is not yet the deed
     assert "and nobody can be asked" in remarks(model)[0][0]
@@ -513,7 +512,7 @@ def test_secrets_reach_the_screen_and_nothing_else(tmp_path):
 
     screen = FakeScreen(leak, url="https://example.org/?q=hunter2")
     policy = Policy(secrets={"password": Secret("hunter2", ("https://example.org",))})
-    model = FakeModel(
+    model = ScriptedModel(
         FOCUS,
         Type("{{secret:password}}."),
         Type("{{secret:password}}"),
@@ -545,7 +544,7 @@ def test_a_page_that_leaves_while_the_user_is_asked_gets_no_click():
         return True
 
     policy = Policy(origins=("https://example.org",))
-    run = agent(FakeModel(("I buy it", PRESS)), screen, policy=policy, on_confirm=confirm).run("Buy it")
+    run = agent(ScriptedModel(("I buy it", PRESS)), screen, policy=policy, on_confirm=confirm).run("Buy it")
     assert screen.done == []
     assert "the page is at https://evil.org" in run.steps[0].attempts[0].note
 
@@ -559,7 +558,7 @@ def test_a_secret_is_not_typed_where_the_page_has_gone_meanwhile():
         screen.url = "https://evil.org/"
         return FOCUS, Type("{{secret:password}}")
 
-    model = FakeModel(leave)
+    model = ScriptedModel(leave)
     agent(model, screen, policy=policy).run("Log in")
     assert screen.done == [FOCUS]
     assert "the secret password may not be typed at https://evil.org" in remarks(model)[0][0]
@@ -573,7 +572,7 @@ def test_later_actions_of_a_step_are_judged_by_where_the_page_is_then():
             screen.url = "https://evil.org/"
 
     screen.before = leave
-    run = agent(FakeModel((PRESS, FOCUS)), screen, policy=Policy(origins=("https://example.org",))).run("Press")
+    run = agent(ScriptedModel((PRESS, FOCUS)), screen, policy=Policy(origins=("https://example.org",))).run("Press")
     assert screen.done == [PRESS]
     assert [attempt.verdict for attempt in run.steps[0].attempts] == ["performed", "refused"]
 
@@ -585,14 +584,14 @@ def test_an_error_that_holds_a_secret_does_not_leave(tmp_path):
 
     policy = Policy(secrets={"password": Secret("hunter2", ("*",))})
     with pytest.raises(VisavisError, match="cannot type {{secret:password}}$") as caught:
-        agent(FakeModel(Type("{{secret:password}}")), FakeScreen(leak), policy=policy, trace=tmp_path).run("Log in")
+        agent(ScriptedModel(Type("{{secret:password}}")), FakeScreen(leak), policy=policy, trace=tmp_path).run("Log in")
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert traces.read(tmp_path / "0001").ending.reason == "error"
 
 
 def test_a_dry_run_does_nothing(tmp_path):
-    screen, model = FakeScreen(), FakeModel(PRESS, (FOCUS, Type("ada")))
+    screen, model = FakeScreen(), ScriptedModel(PRESS, (FOCUS, Type("ada")))
     run = agent(model, screen, policy=Policy(dry_run=True), trace=tmp_path, memory=Memory(tmp_path / "m")).run("Press")
     assert run.outcome == "finished"
     assert screen.done == []
@@ -602,7 +601,7 @@ def test_a_dry_run_does_nothing(tmp_path):
 
 
 def test_masked_pixels_are_never_seen(tmp_path):
-    model = FakeModel(PRESS)
+    model = ScriptedModel(PRESS)
     run = agent(model, policy=Policy(masks=((8, 8, 24, 24),)), trace=tmp_path).run("Press")
     trace = traces.read(run.trace)
     for pixels in (*(asked.screenshot.pixels for asked in model.asked), *map(pixels_of(trace), trace.steps)):
@@ -630,7 +629,7 @@ def failing(error, times, when):
 
 
 def test_replies_that_do_not_parse_are_told_back():
-    model = FakeModel(ReplyError("no action", "I think"), ReplyError("still none", "hm"), PRESS)
+    model = ScriptedModel(ReplyError("no action", "I think"), ReplyError("still none", "hm"), PRESS)
     run = agent(model).run("Press")
     assert [context.mistakes for context in model.asked] == [
         (),
@@ -643,7 +642,7 @@ def test_replies_that_do_not_parse_are_told_back():
 
 
 def test_replies_that_never_parse_end_the_run(tmp_path):
-    run = agent(FakeModel(then=ReplyError("no action", "x")), trace=tmp_path).run("Press")
+    run = agent(ScriptedModel(then=ReplyError("no action", "x")), trace=tmp_path).run("Press")
     assert (run.outcome, run.reason) == ("failed", "replies")
     assert run.message == "4 replies in a row that do not parse; the last: no action"
     assert len(traces.read(run.trace).steps[0].mistakes) == 4
@@ -658,28 +657,28 @@ def test_replies_that_never_parse_end_the_run(tmp_path):
     ],
 )
 def test_actions_that_are_none_are_mistakes(action, reason):
-    screen, model = FakeScreen(), FakeModel(action, PRESS)
+    screen, model = FakeScreen(), ScriptedModel(action, PRESS)
     agent(model, screen).run("Press")
     assert reason in model.asked[1].mistakes[0][1]
     assert screen.done == [PRESS]
 
 
 def test_a_decision_without_actions_is_a_mistake():
-    model = FakeModel(Decision("well", "well", ()), PRESS)
+    model = ScriptedModel(Decision("well", "well", ()), PRESS)
     assert agent(model).run("Press").outcome == "finished"
     assert model.asked[1].mistakes == (("well", "actions: expected at least one, got none"),)
 
 
 def test_a_model_that_is_busy_is_asked_again_and_one_that_is_gone_is_not(tmp_path):
     busy = EndpointError("503", retry=True)
-    model = FakeModel(busy, busy, PRESS)
+    model = ScriptedModel(busy, busy, PRESS)
     assert agent(model).run("Press").outcome == "finished"
     assert len(model.asked) == 4
-    model = FakeModel(then=busy)
+    model = ScriptedModel(then=busy)
     run = agent(model, trace=tmp_path).run("Press")
     assert (run.outcome, run.reason, run.message) == ("failed", "model", "503")
     assert len(model.asked) == 1 + AT_ONCE.model
-    model = FakeModel(then=EndpointError("401", retry=False))
+    model = ScriptedModel(then=EndpointError("401", retry=False))
     assert agent(model).run("Press").message == "401"
     assert len(model.asked) == 1
     trace = traces.read(run.trace)
@@ -689,18 +688,18 @@ def test_a_model_that_is_busy_is_asked_again_and_one_that_is_gone_is_not(tmp_pat
 def test_back_off_doubles_up_to_its_limit(monkeypatch):
     waits = []
     monkeypatch.setattr(sessions.Control, "wait", lambda self, seconds: waits.append(seconds))  # noqa: ARG005
-    model = FakeModel(then=EndpointError("503", retry=True))
+    model = ScriptedModel(then=EndpointError("503", retry=True))
     agent(model, retries=Retries(model=6, first_s=1.0, longest_s=10.0)).run("Press")
     assert waits == [1, 2, 4, 8, 10, 10]
 
 
 def test_a_screen_is_looked_at_again():
     screen = FakeScreen(failing(ScreenError("blank"), 3, "look"))
-    assert agent(FakeModel(PRESS), screen).run("Press").outcome == "finished"
+    assert agent(ScriptedModel(PRESS), screen).run("Press").outcome == "finished"
 
 
 def test_a_dead_screen_ends_the_run(tmp_path):
-    run = agent(FakeModel(PRESS), FakeScreen(failing(ScreenError("gone"), 99, "look")), trace=tmp_path).run("Press")
+    run = agent(ScriptedModel(PRESS), FakeScreen(failing(ScreenError("gone"), 99, "look")), trace=tmp_path).run("Press")
     assert (run.outcome, run.reason, run.message, run.steps) == ("failed", "screen", "gone", ())
     assert traces.read(run.trace).ending.message == "gone"
 
@@ -711,7 +710,7 @@ def test_a_screen_that_dies_in_the_midst_of_a_step(tmp_path):
             raise ScreenError("the browser is gone")
 
     screen = FakeScreen(die)
-    run = agent(FakeModel(PRESS), screen, trace=tmp_path).run("Press")
+    run = agent(ScriptedModel(PRESS), screen, trace=tmp_path).run("Press")
     assert (run.outcome, run.reason) == ("failed", "screen")
     step = traces.read(run.trace).steps[0]
     assert step.attempts[0].verdict == "unknown"
@@ -721,12 +720,12 @@ def test_a_screen_that_dies_in_the_midst_of_a_step(tmp_path):
 
 def test_only_what_was_certainly_not_done_is_done_again():
     screen = FakeScreen(failing(ScreenError("busy", acted=False), 2, PRESS))
-    model = FakeModel(PRESS)
+    model = ScriptedModel(PRESS)
     agent(model, screen).run("Press")
     assert screen.done == [PRESS]
     assert remarks(model) == [()]
     screen = FakeScreen(failing(ScreenError("busy", acted=False), 9, PRESS))
-    model = FakeModel((PRESS, FOCUS))
+    model = ScriptedModel((PRESS, FOCUS))
     run = agent(model, screen).run("Press")
     assert screen.done == []
     assert run.steps[0].attempts[0].verdict == "failed"
@@ -734,7 +733,7 @@ def test_only_what_was_certainly_not_done_is_done_again():
     events = []
     failure = failing(ScreenError("too late"), 9, PRESS)
     screen = FakeScreen(lambda event: events.append(event) or failure(event))
-    model = FakeModel(PRESS)
+    model = ScriptedModel(PRESS)
     agent(model, screen).run("Press")
     assert events.count(PRESS) == 1
     assert "it is not known whether it was performed (too late)" in remarks(model)[0][0]
@@ -742,7 +741,7 @@ def test_only_what_was_certainly_not_done_is_done_again():
 
 def test_an_action_that_a_screen_does_not_have_is_told_back():
     screen = FakeScreen(failing(InputError("action: expected one of a browser, got OpenApp"), 9, OpenApp("x")))
-    model = FakeModel(OpenApp("x"))
+    model = ScriptedModel(OpenApp("x"))
     run = agent(model, screen).run("Open x")
     assert remarks(model)[0][0] == "Not performed: action: expected one of a browser, got OpenApp."
     assert run.steps[0].attempts[0].verdict == "failed"
@@ -764,7 +763,7 @@ def test_a_full_disk_ends_the_run_and_leaves_a_trace(tmp_path, monkeypatch, at):
 
     monkeypatch.setattr(traces, "_put", full)
     screen = FakeScreen()
-    runner = agent(FakeModel(PRESS, PRESS), screen, trace=tmp_path)
+    runner = agent(ScriptedModel(PRESS, PRESS), screen, trace=tmp_path)
     if at == 1:
         with pytest.raises(TraceError, match="No space left"):
             runner.run("Press")
@@ -782,7 +781,7 @@ def test_a_full_disk_ends_the_run_and_leaves_a_trace(tmp_path, monkeypatch, at):
 
 def test_an_exception_that_nobody_may_raise_is_written_down_and_passed_on(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        agent(FakeModel(ZeroDivisionError("oops")), trace=tmp_path).run("Press")
+        agent(ScriptedModel(ZeroDivisionError("oops")), trace=tmp_path).run("Press")
     ending = traces.read(tmp_path / "0001").ending
     assert (ending.outcome, ending.reason, ending.message) == ("failed", "error", "ZeroDivisionError: oops")
 
@@ -791,10 +790,10 @@ def test_an_exception_that_nobody_may_raise_is_written_down_and_passed_on(tmp_pa
 
 
 def test_what_was_done_is_remembered_and_recalled(tmp_path):
-    first = FakeModel(("nothing here", NOWHERE), ("the blue button", PRESS), ("the field", FOCUS, Type("ada")))
+    first = ScriptedModel(("nothing here", NOWHERE), ("the blue button", PRESS), ("the field", FOCUS, Type("ada")))
     agent(first, memory=Memory(tmp_path)).run("Press the button and write 'ada'")
     assert first.asked[0].memories == ()
-    model = FakeModel(PRESS)
+    model = ScriptedModel(PRESS)
     run = agent(model, memory=Memory(tmp_path), trace=tmp_path / "t").run("Press the button, then write 'bob'")
     (told,) = model.asked[0].memories
     assert told.splitlines() == [
@@ -804,25 +803,25 @@ def test_what_was_done_is_remembered_and_recalled(tmp_path):
     ]
     assert [context.memories for context in model.asked] == [(told,)] * 2
     assert traces.read(run.trace).steps[0].memories == (told,)
-    other = FakeModel()
+    other = ScriptedModel()
     agent(other, memory=Memory(tmp_path)).run("Close the window")
     assert other.asked[0].memories == ()
 
 
 def test_only_finished_runs_are_remembered(tmp_path):
-    agent(FakeModel(then=PRESS), memory=Memory(tmp_path)).run("Press", max_steps=2)
+    agent(ScriptedModel(then=PRESS), memory=Memory(tmp_path)).run("Press", max_steps=2)
     assert len(Memory(tmp_path)) == 0
 
 
 def test_a_full_disk_does_not_take_the_result_away(tmp_path, monkeypatch):
     memory = Memory(tmp_path)
     monkeypatch.setattr(traces, "_put", lambda stream, data: (_ for _ in ()).throw(OSError(28, "No space left")))  # noqa: ARG005
-    run = agent(FakeModel(PRESS), memory=memory).run("Press")
+    run = agent(ScriptedModel(PRESS), memory=memory).run("Press")
     assert run.outcome == "finished"
     assert run.message.startswith("the run is finished, but is not remembered: ")
 
 
 def test_steps_are_timed():
-    run = agent(FakeModel(PRESS)).run("Press")
+    run = agent(ScriptedModel(PRESS)).run("Press")
     assert set(run.steps[0].seconds) == {"look", "think", "act"}
     assert all(one.at <= other.at for one, other in pairwise(run.steps))

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.gui.fake_model import FakeModel
 from tests.gui.fake_screen import BUTTON, FakeScreen
 from visavis.errors import TraceError
 from visavis.gui import trace as traces
 from visavis.gui.actions import Click, Finished, Wait
 from visavis.gui.agent import Agent
+from visavis.gui.model import ScriptedModel
 
 ROOT = Path(__file__).parents[2]
 RUN = """
 import sys
-from tests.gui.fake_model import FakeModel
+from visavis.gui.model import ScriptedModel
 from tests.gui.fake_screen import BUTTON, FakeScreen
 from visavis.gui.actions import Click
 from visavis.gui.agent import Agent
@@ -27,7 +27,7 @@ from visavis.gui.agent import Agent
 def say(step):
     print(step.number, flush=True)
 
-model = FakeModel(then=("press it", Click(BUTTON)))
+model = ScriptedModel(then=("press it", Click(BUTTON)))
 Agent(model, FakeScreen(), trace=sys.argv[1], on_step=say).run("Press for ever", max_steps=100_000)
 """
 
@@ -50,7 +50,7 @@ def test_kill_9(tmp_path, steps):
     for step in trace.steps:
         assert step.attempts[0].verdict == "performed"
         assert trace.screenshot(step).size == (96, 64)
-    run = Agent(FakeModel(Click(BUTTON), then=Finished("ok")), FakeScreen()).continue_run(folder, max_steps=100_000)
+    run = Agent(ScriptedModel(Click(BUTTON), then=Finished("ok")), FakeScreen()).continue_run(folder, max_steps=100_000)
     assert (run.outcome, run.answer) == ("finished", "ok")
     trace = traces.read(folder)
     assert [step.number for step in trace.steps] == list(range(1, len(run.steps) + 1))
@@ -85,7 +85,7 @@ def test_killed_at_every_single_write(tmp_path, monkeypatch):
             patch.setattr(traces, "_put", dying)
             screen = FakeScreen()
             try:
-                Agent(FakeModel(Click(BUTTON), Wait(0.0)), screen, trace=parent).run("Press")
+                Agent(ScriptedModel(Click(BUTTON), Wait(0.0)), screen, trace=parent).run("Press")
                 ended = True
             except Killed:
                 pass
@@ -99,7 +99,7 @@ def test_killed_at_every_single_write(tmp_path, monkeypatch):
         for step in trace.steps:
             np.testing.assert_array_equal(trace.screenshot(step).pixels[8:24], pixels[8:24])
         if trace.ending is None:
-            run = Agent(FakeModel(), FakeScreen()).continue_run(folder)
+            run = Agent(ScriptedModel(), FakeScreen()).continue_run(folder)
             assert run.outcome == "finished"
             assert traces.read(folder).steps == run.steps
     assert at == 9
@@ -108,7 +108,7 @@ def test_killed_at_every_single_write(tmp_path, monkeypatch):
 def test_a_run_that_goes_on_can_be_watched(tmp_path):
     """A reader sees whole steps at any time."""
     seen = []
-    model = FakeModel(*[Click(BUTTON)] * 3)
+    model = ScriptedModel(*[Click(BUTTON)] * 3)
     agent = Agent(model, FakeScreen(), trace=tmp_path, on_step=lambda _: seen.append(traces.read(tmp_path / "0001")))
     run = agent.run("Press")
     assert [len(trace.steps) for trace in seen] == [1, 2, 3, 4]

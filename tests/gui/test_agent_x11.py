@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from tests.gui.fake_model import FakeModel
 from visavis.gui import trace as traces
 from visavis.gui.actions import Click, Finished, Hotkey, Type, Wait
 from visavis.gui.agent import Agent, Retries
+from visavis.gui.model import ScriptedModel
 from visavis.gui.safety import Policy, Secret
 
 pytestmark = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
@@ -18,7 +18,7 @@ def test_a_secret_arrives_at_a_window_and_nowhere_else(x_display, tmp_path):
     from visavis.gui.screen import X11Screen
 
     policy = Policy(secrets={"password": Secret("Grüße 42", ("*",))})
-    model = FakeModel(
+    model = ScriptedModel(
         ("I click the window.", Click((300, 300))),
         ("I type.", Type("{{secret:password}}\n"), Hotkey(("ctrl", "a"))),
         ("", Finished("done")),
@@ -46,7 +46,7 @@ def test_a_display_that_is_gone_ends_the_run(tmp_path):
             process.wait()
             return Click((10, 10))
 
-        model = FakeModel(Wait(0.0), kill)
+        model = ScriptedModel(Wait(0.0), kill)
         with X11Screen(name) as screen:
             run = Agent(model, screen, trace=tmp_path, retries=Retries(first_s=0.0)).run("Click")
     assert (run.outcome, run.reason) == ("failed", "screen")

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.gui.fake_model import FakeModel
 from tests.gui.fake_screen import BUTTON, FIELD, HEIGHT, WIDTH, FakeScreen
 from visavis.errors import ReplyError
 from visavis.gui import trace as traces
 from visavis.gui.actions import DOUBAO_1_5, JSON_TOOLS, UI_TARS_1_0, UI_TARS_1_5, Click, Finished, OpenApp, Type
 from visavis.gui.agent import Agent
 from visavis.gui.export import preferences, to_imitate
+from visavis.gui.model import ScriptedModel
 
 SIZE = (WIDTH, HEIGHT)
 NOWHERE = Click((90, 5))
 
 
 def record(folder, *answers, instruction="Press the button", screen=None, max_steps=30, **options):
-    agent = Agent(FakeModel(*answers), screen or FakeScreen(), trace=folder, **options)
+    agent = Agent(ScriptedModel(*answers), screen or FakeScreen(), trace=folder, **options)
     return traces.read(agent.run(instruction, max_steps=max_steps).trace)
 
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from tests.gui.fake_model import FakeModel
 from tests.gui.fake_screen import BUTTON, FIELD, FakeScreen
 from visavis.errors import ScreenError, TraceError
 from visavis.gui import trace as traces
 from visavis.gui.actions import Click, Finished, Move, Type, Wait
 from visavis.gui.agent import Agent
+from visavis.gui.model import ScriptedModel
 from visavis.gui.replay import replay
 from visavis.gui.safety import Policy, Secret
 
@@ -17,7 +17,7 @@ SECRET = Policy(secrets={"pin": Secret("1234", ("*",))})
 
 
 def record(folder, *answers, screen=None, max_steps=30, **options):
-    agent = Agent(FakeModel(*answers), screen or FakeScreen(), trace=folder, **options)
+    agent = Agent(ScriptedModel(*answers), screen or FakeScreen(), trace=folder, **options)
     return traces.read(agent.run("Do it", max_steps=max_steps).trace)
 
 

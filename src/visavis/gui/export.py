@@ -12,8 +12,7 @@ from typing import Any
 from visavis.errors import InputError
 from visavis.gui.actions import UI_TARS_1_5, Action, Dialect
 from visavis.gui.agent.reflection import alike, difference
-from visavis.gui.model.messages import Exchange, chat, clean
-from visavis.gui.plan import PLAN_HELP
+from visavis.gui.model.messages import PLANNING, Exchange, chat, clean
 from visavis.gui.trace import Step, Trace
 
 __all__ = ["preferences", "to_imitate"]
@@ -122,7 +121,7 @@ def _chat(trace: Trace, step: Step, dialect: Dialect) -> tuple[list[Record], lis
         picture = one if index >= len(earlier) - shown and one.screenshot is not None else None
         exchanges.append(Exchange(picture, turn.decision.text if reply is None else reply, turn.remarks))
     prompt = dialect.prompt(trace.told, step.size)
-    told = chat([prompt, PLAN_HELP], exchanges, step, memories=step.memories, plan=step.plan)
+    told = chat([prompt, PLANNING], exchanges, step, memories=step.memories, plan=step.plan)
     images = [_path(trace, part) for message in told for part in message.parts if isinstance(part, Step)]
     return [{"role": message.role, "content": [_part(part) for part in message.parts]} for message in told], images
 

@@ -68,7 +68,9 @@ def _miniwob(
     every = tuple(ORACLES) if player == "oracles" else TASKS
     chosen = sorted(every) if tasks is None else [name.strip() for name in tasks.split(",")]
     playing = (
-        OraclePlayer() if player == "oracles" else ModelPlayer(gui._model(endpoint, model, dialect), at_once=at_once)
+        OraclePlayer()
+        if player == "oracles"
+        else ModelPlayer(gui._model(endpoint, model, dialect, None), at_once=at_once)
     )
     output.mkdir(parents=True, exist_ok=True)
     with progress("episodes") as report:
