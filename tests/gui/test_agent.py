@@ -254,7 +254,7 @@ def test_steps_run_out(tmp_path):
 
 
 def test_tokens_run_out():
-    run = agent(ScriptedModel(then=PRESS)).run("Press", max_tokens=300)  # 110 a step
+    run = agent(ScriptedModel(then=PRESS, tokens=(100, 10))).run("Press", max_tokens=300)  # 110 a step
     assert (run.outcome, run.reason, len(run.steps)) == ("failed", "tokens", 3)
 
 
@@ -445,10 +445,10 @@ def test_the_plan_outlives_a_model_that_was_gone(tmp_path):
 
 
 def test_limits_are_for_the_whole_run(tmp_path):
-    run = agent(ScriptedModel(then=PRESS), trace=tmp_path).run("Press", max_steps=2)
-    again = agent(ScriptedModel(then=PRESS)).continue_run(run.trace, max_steps=2)
+    run = agent(ScriptedModel(then=PRESS, tokens=(100, 10)), trace=tmp_path).run("Press", max_steps=2)
+    again = agent(ScriptedModel(then=PRESS, tokens=(100, 10))).continue_run(run.trace, max_steps=2)
     assert (again.reason, len(again.steps)) == ("steps", 2)
-    again = agent(ScriptedModel(then=PRESS)).continue_run(run.trace, max_tokens=400)
+    again = agent(ScriptedModel(then=PRESS, tokens=(100, 10))).continue_run(run.trace, max_tokens=400)
     assert (again.reason, len(again.steps)) == ("tokens", 4)
 
 
