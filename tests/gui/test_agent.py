@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.gui.disk import full_disk
 from tests.gui.fake_screen import BUTTON, FIELD, HEIGHT, WIDTH, FakeScreen
 from visavis.errors import EndpointError, InputError, ReplyError, ScreenError, TraceError, VisavisError
+from visavis.gui import _files
 from visavis.gui import trace as traces
 from visavis.gui.actions import CallUser, Click, Drag, Finished, Hotkey, Move, Navigate, OpenApp, Type, Wait
 from visavis.gui.agent import Agent, Retries
@@ -750,18 +752,7 @@ def test_an_action_that_a_screen_does_not_have_is_told_back():
 @pytest.mark.parametrize("at", range(1, 12))
 def test_a_full_disk_ends_the_run_and_leaves_a_trace(tmp_path, monkeypatch, at):
     """The `at`-th write of a run of three steps fails; so the run goes as far as it can be written down."""
-    writes = 0
-    put = traces._put
-
-    def full(stream, data):
-        nonlocal writes
-        writes += 1
-        if writes == at:
-            put(stream, data[: len(data) // 2])
-            raise OSError(28, "No space left on device")
-        put(stream, data)
-
-    monkeypatch.setattr(traces, "_put", full)
+    writes = full_disk(monkeypatch, at)
     screen = FakeScreen()
     runner = agent(ScriptedModel(PRESS, PRESS), screen, trace=tmp_path)
     if at == 1:
@@ -770,7 +761,7 @@ def test_a_full_disk_ends_the_run_and_leaves_a_trace(tmp_path, monkeypatch, at):
         return
     run = runner.run("Press")
     trace = traces.read(run.trace)
-    assert writes <= 9
+    assert len(writes) <= 9
     if at <= 8:
         assert (run.outcome, run.reason) == ("failed", "trace")
         assert "No space left on device" in run.message
@@ -815,7 +806,7 @@ def test_only_finished_runs_are_remembered(tmp_path):
 
 def test_a_full_disk_does_not_take_the_result_away(tmp_path, monkeypatch):
     memory = Memory(tmp_path)
-    monkeypatch.setattr(traces, "_put", lambda stream, data: (_ for _ in ()).throw(OSError(28, "No space left")))  # noqa: ARG005
+    monkeypatch.setattr(_files, "put", lambda stream, data: (_ for _ in ()).throw(OSError(28, "No space left")))  # noqa: ARG005
     run = agent(ScriptedModel(PRESS), memory=memory).run("Press")
     assert run.outcome == "finished"
     assert run.message.startswith("the run is finished, but is not remembered: ")

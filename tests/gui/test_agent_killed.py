@@ -11,6 +11,7 @@ import pytest
 
 from tests.gui.fake_screen import BUTTON, FakeScreen
 from visavis.errors import TraceError
+from visavis.gui import _files
 from visavis.gui import trace as traces
 from visavis.gui.actions import Click, Finished, Wait
 from visavis.gui.agent import Agent
@@ -64,7 +65,7 @@ class Killed(BaseException):
 
 def test_killed_at_every_single_write(tmp_path, monkeypatch):
     """Every write of a run is the last one, with none, half and all of its bytes: it is read and gone on with."""
-    put = traces._put
+    put = _files.put
     pixels = FakeScreen().screenshot().pixels
     at, share, ended = 0, 2, False
     while not ended:
@@ -82,7 +83,7 @@ def test_killed_at_every_single_write(tmp_path, monkeypatch):
 
         parent = tmp_path / f"{at} {share}"
         with monkeypatch.context() as patch:
-            patch.setattr(traces, "_put", dying)
+            patch.setattr(_files, "put", dying)
             screen = FakeScreen()
             try:
                 Agent(ScriptedModel(Click(BUTTON), Wait(0.0)), screen, trace=parent).run("Press")

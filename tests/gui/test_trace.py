@@ -1,6 +1,5 @@
 """A trace gives back what was written, to the last bit, whatever the texts hold and wherever the writing was cut."""
 
-import errno
 import json
 from pathlib import Path
 
@@ -9,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.gui.disk import full_disk
 from visavis.errors import TraceError
+from visavis.gui import _files
 from visavis.gui import trace as traces
 from visavis.gui.actions import Click, Drag, Finished, Hotkey, Press, Scroll, Type, Wait
 from visavis.gui.model import Decision
@@ -191,18 +192,7 @@ def test_corrections_stand_beside_the_run(tmp_path):
 @pytest.mark.parametrize("at", range(1, 9))
 def test_a_full_disk_is_an_error_of_ours_and_the_trace_stays_readable(tmp_path, monkeypatch, at):
     """The `at`-th write of anything finds the disk full after half of its bytes; there are eight in all."""
-    writes = 0
-    put = traces._put
-
-    def full(stream, data):
-        nonlocal writes
-        writes += 1
-        if writes == at:
-            put(stream, data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        put(stream, data)
-
-    monkeypatch.setattr(traces, "_put", full)
+    full_disk(monkeypatch, at)
     with pytest.raises(TraceError, match="that can be written, got .*No space left.*; free some space"):
         written(tmp_path)
     assert not list(tmp_path.rglob("*.part"))
@@ -218,7 +208,7 @@ def test_a_full_disk_is_an_error_of_ours_and_the_trace_stays_readable(tmp_path, 
 def test_a_disk_that_is_really_full():
     full = Path("/dev/full")
     with pytest.raises(TraceError, match="No space left"), traces._errors(full), full.open("ab", buffering=0) as stream:
-        traces._put(stream, b"x")
+        _files.put(stream, b"x")
 
 
 def test_new_folders_are_numbered(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 from visavis.errors import InputError
 from visavis.gui.actions import UI_TARS_1_5, Action, Dialect
-from visavis.gui.agent.reflection import alike, difference
+from visavis.gui.agent.reflection import alike, change_between
 from visavis.gui.model.messages import PLANNING, Exchange, chat, clean
 from visavis.gui.trace import Step, Trace
 
@@ -93,8 +93,7 @@ def _parting(better: Trace, worse: Trace, dialect: Dialect) -> Iterator[Record]:
     for good, bad in zip(better.steps, worse.steps, strict=False):
         if good.decision is None or bad.decision is None or good.screenshot is None or bad.screenshot is None:
             return
-        change = difference(better.screenshot(good).pixels, worse.screenshot(bad).pixels)
-        if change is not None and not change.is_cursor:
+        if change_between(better.screenshot(good).pixels, worse.screenshot(bad).pixels) is not None:
             return
         actions, others = good.decision.actions, bad.decision.actions
         if len(actions) != len(others) or not all(map(alike, actions, others)):

@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from visavis.errors import InputError, TraceError
+from visavis.gui._files import whole_lines
 from visavis.gui.actions import Action, CallUser, Click, Finished, Hotkey, Navigate, OpenApp, Press, Scroll, Type
 from visavis.gui.screen import Screenshot
 from visavis.gui.trace import Correction, Step, Trace, append_line
@@ -66,7 +67,7 @@ class Memory:
         self._matrix: Any = None  # of their vectors; made when it is needed
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            lines = self._path.read_bytes().split(b"\n")[:-1] if self._path.exists() else []
+            lines = whole_lines(self._path)
         except OSError as error:
             raise TraceError(f"{folder}: expected a folder for memories, got {error}") from error
         for number, line in enumerate(lines, start=1):

@@ -7,7 +7,7 @@ from typing import Any
 
 from visavis.errors import InputError, ScreenError, TraceError
 from visavis.gui.actions import Action, CallUser, Finished, Wait, check
-from visavis.gui.agent.reflection import Change, difference
+from visavis.gui.agent.reflection import Change, change_between
 from visavis.gui.safety import Policy
 from visavis.gui.screen import Screen, Screenshot
 from visavis.gui.trace import Attempt, Step, Trace, Verdict
@@ -78,8 +78,7 @@ def _masked(policy: Policy, trace: Trace) -> Policy:
 
 
 def _compare(then: Screenshot, now: Screenshot, policy: Policy) -> Change | None:
-    change = difference(policy.mask(then).pixels, now.pixels)
-    return None if change is not None and change.is_cursor else change
+    return change_between(policy.mask(then).pixels, now.pixels)
 
 
 def _repeat(

@@ -3,15 +3,15 @@
 import asyncio
 import base64
 import hmac
-import io
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from visavis.errors import InputError, MissingExtraError, ScreenError
+from visavis.gui._png import to_png
 from visavis.gui.actions import Action, Wait, check, from_json, schema
-from visavis.gui.agent.reflection import difference, effect
+from visavis.gui.agent.reflection import change_between, effect
 from visavis.gui.safety import Policy
 from visavis.gui.screen import Screen, Screenshot
 
@@ -57,7 +57,8 @@ def make_server(screen: Screen, *, policy: Policy | None = None) -> "Server[Any]
         text, seen = await tools.call(params.name, dict(params.arguments or {}))
         content: list[Any] = [types.TextContent(type="text", text=text)]
         if seen is not None:
-            content.append(types.ImageContent(type="image", data=_png(seen), mime_type="image/png"))
+            data = base64.b64encode(to_png(seen.pixels)).decode("ascii")
+            content.append(types.ImageContent(type="image", data=data, mime_type="image/png"))
         return types.CallToolResult(content=content, is_error=seen is None)
 
     about = tools.policy.told(ABOUT)
@@ -157,10 +158,7 @@ class _Tools:
             return "This is a dry run: the action was noted, and not performed.", before
         self._screen.perform(self.policy.reveal(action, url=before.url))
         after = self._look()
-        change = difference(before.pixels, after.pixels)
-        if change is not None and change.is_cursor and not change.is_near((action,)):
-            change = None  # it blinks
-        remark = effect(change, (action,), after.size)
+        remark = effect(change_between(before.pixels, after.pixels, (action,)), (action,), after.size)
         return " ".join(part for part in ("Performed.", remark) if part), after
 
 
@@ -188,11 +186,3 @@ def _described() -> list[dict[str, Any]]:
             }
             tools.append({"name": name, "description": kind["description"], "inputSchema": form})
     return tools
-
-
-def _png(seen: Screenshot) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(seen.pixels).save(buffer, "PNG", compress_level=1)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

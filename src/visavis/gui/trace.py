@@ -13,7 +13,6 @@ that was cut is no step. Times are UTC in ISO 8601, durations in seconds.
 
 import errno
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ from types import TracebackType
 from typing import IO, Any, Literal, Self, TypeVar, get_args
 
 from visavis.errors import TraceError
+from visavis.gui import _files
+from visavis.gui._png import to_png
 from visavis.gui.actions import Action, from_json, to_json
 from visavis.gui.model.protocol import Context, Decision, Turn
 from visavis.gui.screen import Screenshot
@@ -203,7 +204,7 @@ class TraceWriter:
         self._run = run
         self._hide = hide
         with _errors(folder):
-            _write_whole(folder / "run.json", _line(self._run, hide))
+            _files.write_whole(folder / "run.json", _line(self._run, hide))
             self._steps: IO[bytes] = (folder / "steps.jsonl").open("ab", buffering=0)
 
     @classmethod
@@ -247,10 +248,7 @@ class TraceWriter:
         """
         with _errors(trace.folder):
             run = json.loads((trace.folder / "run.json").read_bytes())
-            steps = trace.folder / "steps.jsonl"
-            if steps.exists():
-                whole = steps.read_bytes().rpartition(b"\n")
-                os.truncate(steps, len(whole[0] + whole[1]))
+            _files.cut(trace.folder / "steps.jsonl")
         resumed = [*run.get("resumed_at", ()), now()]
         kept = {name: value for name, value in run.items() if name not in ("ended_at", *_ENDING)}
         return cls(trace.folder, kept | {"resumed_at": resumed}, hide=hide)
@@ -261,27 +259,22 @@ class TraceWriter:
         Returns:
             Its path within the folder.
         """
-        from io import BytesIO
-
-        from PIL import Image
-
-        png = BytesIO()
-        Image.fromarray(pixels).save(png, "PNG", compress_level=1)
+        png = to_png(pixels)
         with _errors(self.folder):
-            _write_whole(self.folder / picture(number), png.getvalue())
+            _files.write_whole(self.folder / picture(number), png)
         return picture(number)
 
     def step(self, step: Step) -> None:
         """Write a step, when all is done that belongs to it."""
         with _errors(self.folder):
-            _put(self._steps, _line(_step_to_json(step), self._hide))
+            _files.put(self._steps, _line(_step_to_json(step), self._hide))
 
     def end(self, ending: Ending) -> None:
         """Write how the run ended, and close."""
         self.close()
         self._run |= {"ended_at": now()} | {name: getattr(ending, name) for name in _ENDING}
         with _errors(self.folder):
-            _write_whole(self.folder / "run.json", _line(self._run, self._hide))
+            _files.write_whole(self.folder / "run.json", _line(self._run, self._hide))
 
     def close(self) -> None:
         """Let go of the files; the trace then says that the run was killed, unless `end` was called."""
@@ -379,13 +372,8 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
     Raises:
         TraceError: the disk does not take it.
     """
-    with _errors(path), path.open("a+b", buffering=0) as stream:
-        end = stream.seek(0, os.SEEK_END)
-        stream.seek(max(end - 1, 0))
-        if stream.read() not in (b"", b"\n"):
-            stream.seek(0)
-            stream.truncate(stream.read(end).rfind(b"\n") + 1)
-        _put(stream, _line(value, str))
+    with _errors(path):
+        _files.append(path, _line(value, str))
 
 
 def now() -> str:
@@ -403,26 +391,6 @@ def _errors(path: Path) -> Iterator[None]:
     except OSError as error:
         cure = "; free some space and go on with the run" if error.errno == errno.ENOSPC else ""
         raise TraceError(f"{path}: expected a folder that can be written, got {error}{cure}") from error
-
-
-def _put(stream: IO[bytes], data: bytes) -> None:
-    """Every byte of a trace passes here."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]  # unbuffered: nothing is left behind that a later close would try again
-    os.fsync(stream.fileno())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write so that under the name `path` there is ever either the old file or the whole new one."""
-    draft = path.with_name(f"{path.name}.part")
-    try:
-        with draft.open("wb", buffering=0) as stream:
-            _put(stream, data)
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)  # on a full disk this is the room for a last word in run.json
-        raise
 
 
 def _line(value: dict[str, Any], hide: Callable[[str], str]) -> bytes:
@@ -522,7 +490,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _lines(path: Path, decode: Callable[[dict[str, Any]], T]) -> Iterator[T]:
     """The whole lines of a file; what follows the last newline was cut by a kill, or is being written."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        lines = _files.whole_lines(path)
     except OSError as error:
         raise TraceError(f"{path}: expected a file that can be read, got {error}") from error
     for number, line in enumerate(lines, start=1):

@@ -12,7 +12,7 @@ import numpy as np
 
 from visavis.gui.actions import Action, Click, Drag, LongPress, Move, Press, Release, Scroll, Wait
 
-__all__ = ["Change", "Reflection", "alike", "difference", "effect"]
+__all__ = ["Change", "Reflection", "alike", "change_between", "difference", "effect"]
 
 CURSOR_WIDTH_PX, CURSOR_HEIGHT_PX = 3, (8, 80)  # a text cursor: no wider, and as high as a line of text
 CLOSE_PX = 5  # a click this near to another is the same click
@@ -60,9 +60,8 @@ class Reflection:
             self._restless = self._restless | widened if known else widened
 
     def change(self, before: Any, after: Any, actions: tuple[Action, ...] = ()) -> Change | None:
-        """What differs, but for what changes by itself; a text cursor counts where one of the actions pointed at."""
-        change = difference(before, after, ignore=self._restless)
-        return None if change and change.is_cursor and not change.is_near(actions) else change
+        """As `change_between`, but for what changes by itself."""
+        return change_between(before, after, actions, ignore=self._restless)
 
     def circle(self, seen: Any, actions: tuple[Action, ...]) -> str:
         """What is to be said if these actions on this screen close a circle; nothing, if they do not."""
@@ -104,6 +103,12 @@ def effect(change: Change | None, actions: tuple[Action, ...], size: tuple[int, 
         f"Nothing changed around {points[-1]}; all that changed on the screen is a small spot at "
         f"({(left + right) // 2}, {(top + bottom) // 2}). Check whether the action did what you wanted."
     )
+
+
+def change_between(before: Any, after: Any, actions: tuple[Action, ...] = (), *, ignore: Any = None) -> Change | None:
+    """As `difference`, but a text cursor counts only where one of the actions pointed at: elsewhere it blinks."""
+    change = difference(before, after, ignore=ignore)
+    return None if change and change.is_cursor and not change.is_near(actions) else change
 
 
 def difference(before: Any, after: Any, *, ignore: Any = None) -> Change | None:

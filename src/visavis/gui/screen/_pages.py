@@ -68,7 +68,7 @@ class Pages:
         self._targets: dict[str, str] = {}  # of pages by their session, the one looked at last
         self._requests: dict[str, float] = {}  # since when each is under way
         self._crashed: set[str] = set()
-        self._drawing = ("", "")  # session and target of the page that draws dialogs
+        self._drawing = ""  # session of the page that draws dialogs
         self._ready: Future[None] = Future()  # that page and a first one are there
         self._dialogs: list[Dialog] = []
         self.opened: Future[None] = Future()  # done while a dialog is open
@@ -178,10 +178,9 @@ class Pages:
 
     def draw(self, dialog: Dialog, width: int) -> tuple[list[list[float]], bytes]:
         """The boxes of its buttons in its own pixels, and its picture as PNG."""
-        session, _ = self._drawing
-        whole, *buttons = self._connection.evaluate(dialog.drawing(width), session=session)
+        whole, *buttons = self._connection.evaluate(dialog.drawing(width), session=self._drawing)
         clip = {"x": whole[0], "y": whole[1], "width": whole[2], "height": whole[3], "scale": 1}
-        return buttons, self._connection.screenshot(session=session, clip=clip)
+        return buttons, self._connection.screenshot(session=self._drawing, clip=clip)
 
     # From here on: in the reading thread.
 
@@ -214,7 +213,7 @@ class Pages:
     def _attached(self, session: str, info: dict[str, Any]) -> None:
         """Prepare a page, a frame of another process, or a worker; it waits for that."""
         send, kind = self._connection.send, info["type"]
-        draws = kind == "page" and info["url"] == _DRAWING and not info.get("openerId") and not self._drawing[0]
+        draws = kind == "page" and info["url"] == _DRAWING and not info.get("openerId") and not self._drawing
         if self._origins is not None and not draws:
             send("Fetch.enable", session=session, patterns=[{"urlPattern": "*"}])
         if kind in ("page", "iframe"):
@@ -231,10 +230,10 @@ class Pages:
         send("Target.setAutoAttach", session=session, autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
         send("Runtime.runIfWaitingForDebugger", session=session)
         if draws:
-            self._drawing = (session, info["targetId"])
+            self._drawing = session
         elif kind == "page":
             self._targets[session] = info["targetId"]
-        if self._drawing[0] and self._targets and not self._ready.done():
+        if self._drawing and self._targets and not self._ready.done():
             self._ready.set_result(None)
 
     def _detached(self, session: str) -> None:

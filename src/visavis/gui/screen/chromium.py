@@ -1,7 +1,6 @@
 """A page in Chromium as a screen: pixels by the DevTools protocol, input as from a mouse and a keyboard."""
 
 import base64
-import io
 import math
 import time
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from visavis.errors import InputError, ScreenError
+from visavis.gui._png import from_png
 from visavis.gui.actions import (
     Action,
     Back,
@@ -128,7 +128,7 @@ class ChromiumScreen:
             except ScreenError:
                 if (dialog := self._pages.dialog) is None:  # it has opened in this moment
                     raise
-        pixels = _decode(self._seen) if self._seen else None
+        pixels = from_png(self._seen) if self._seen else None
         if dialog:
             pixels = self._draw(dialog, pixels)
         pages = self._connection.call("Page.getNavigationHistory", session=self._pages.session)
@@ -344,18 +344,9 @@ class ChromiumScreen:
         pixels = np.full((height, width, 3), 255, np.uint8) if below is None else below
         pixels = (pixels * 0.6).astype(np.uint8)
         boxes, picture = self._pages.draw(dialog, min(_DIALOG_WIDTH, self._size[0]))
-        panel = _decode(picture)[:height, :width]
+        panel = from_png(picture)[:height, :width]
         top, left = (height - panel.shape[0]) // 2, (width - panel.shape[1]) // 2
         pixels[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
         scaled = [[side * self._scale for side in box] for box in boxes]
         dialog.boxes = [(box[0] + left, box[1] + top, box[2], box[3]) for box in scaled]
         return pixels
-
-
-def _decode(png: bytes) -> Any:
-    """uint8 [H, W, 3]."""
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as picture:
-        return np.array(picture.convert("RGB"))

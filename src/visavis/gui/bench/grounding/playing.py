@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from visavis.errors import EndpointError, InputError, ReplyError
+from visavis.gui._files import cut, whole_lines
 from visavis.gui.actions import Action, Click, LongPress, Move, Point
 from visavis.gui.bench.grounding.targets import Target
 from visavis.gui.model import Context, Model
@@ -79,13 +80,9 @@ def play(
 
 def _kept(path: Path, targets: Sequence[Target], model: str) -> list[Hit]:
     """What a run before this one has left, a line cut off by a kill excepted."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
     hits, models = [], {model}
     try:
-        for line in whole.splitlines():
+        for line in whole_lines(path):
             entry = json.loads(line)
             models.add(entry.pop("model"))
             hits.append(Hit(**entry | {"point": tuple(entry["point"]) if entry["point"] else None}))
@@ -94,8 +91,7 @@ def _kept(path: Path, targets: Sequence[Target], model: str) -> list[Hit]:
     asked = [(target.instruction, target.image.name) for target in targets[: len(hits)]]
     if [(hit.instruction, hit.image) for hit in hits] != asked or models != {model}:
         raise InputError(f"{path}: expected answers of {model} to these targets, got others; name another file")
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
+    cut(path)
     return hits
 
 

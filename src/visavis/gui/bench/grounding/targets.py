@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis.errors import InputError
+from visavis.gui._files import write_whole
 
 __all__ = ["Box", "Target", "load", "save"]
 
@@ -102,6 +103,4 @@ def save(targets: Iterable[Target], file: str | os.PathLike[str]) -> None:
                 "data_source": target.source,
             }
         )
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(entries, ensure_ascii=False, indent=1), encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(entries, ensure_ascii=False, indent=1).encode())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis.errors import InputError, MissingExtraError
+from visavis.gui._files import cut, whole_lines
 from visavis.gui.bench.miniwob.playing import OraclePlayer, Played, Player, play
 from visavis.gui.bench.miniwob.tasks import EVALUATION_SEEDS, TASKS, Episode, screen_size
 
@@ -134,17 +135,14 @@ def _kept(path: Path, head: dict[str, Any]) -> list[Played]:
     """What a run before this one has left, a line cut off by a kill excepted."""
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
     try:
-        first, *lines = [json.loads(line) for line in whole.splitlines()]
+        first, *lines = map(json.loads, whole_lines(path))
         played = [Played(**line) for line in lines]
     except (ValueError, TypeError):
         raise InputError(f"{path}: expected lines of an earlier run; name another file") from None
     if first != head:
         raise InputError(f"{path}: expected episodes of {head}, got those of {first}; name another file")
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
+    cut(path)
     return played
 
 

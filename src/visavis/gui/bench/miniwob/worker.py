@@ -5,7 +5,6 @@ with Worker(frames=2) as worker:
     seen = worker.step([Click((40, 120)), Wait(0)])
 """
 
-import io
 import json
 import threading
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from visavis.errors import InputError, ScreenError
+from visavis.gui._png import from_png
 from visavis.gui.actions import Action, CallUser, Drag, Finished, Move, Wait, check
 from visavis.gui.bench.miniwob._gestures import Call, Hands
 from visavis.gui.bench.miniwob._server import Server
@@ -201,11 +201,7 @@ class Worker:
         self._evaluate("grid.begin", starts, self.size)
 
     def _look(self) -> Any:
-        import numpy as np
-        from PIL import Image
-
-        image = self._connection.screenshot(session=self._session, format="png", optimizeForSpeed=True)
-        return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+        return from_png(self._connection.screenshot(session=self._session, format="png", optimizeForSpeed=True))
 
     @property
     def _connection(self) -> Connection:
