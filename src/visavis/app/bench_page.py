@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from visavis import __version__
 from visavis.app.output import printable
-from visavis.app.report import draft_of
+from visavis.app.report import draft_of, templates
 
 if TYPE_CHECKING:
     from visavis.gui.bench.miniwob import Results
@@ -15,12 +15,7 @@ __all__ = ["write_bench_page"]
 
 def write_bench_page(results: "Results", path: Path) -> None:
     """Write the page, whole or not at all; the tasks that were won least come first."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("visavis.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters.update(printable=printable, percent=_percent)
+    environment = templates(printable=printable, percent=_percent)
     page = environment.get_template("bench.html").render(
         results=results,
         tasks=sorted(results.tasks, key=lambda task: (task.success, task.task)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visavis import __version__
 from visavis.app.output import printable
-from visavis.app.report import data_uri, draft_of
+from visavis.app.report import data_uri, draft_of, templates
 from visavis.errors import PhotoError
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ def write_evaluation(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     specs = (pack.detector, pack.embedder)
     value = {
         "visavis": __version__,
@@ -56,9 +54,7 @@ def write_evaluation(
         ],
         **evaluation.to_json(),
     }
-    environment = Environment(
-        loader=PackageLoader("visavis.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = templates()
     without_face = evaluation.without_face()
     page = environment.get_template("evaluation.html").render(
         value=value,

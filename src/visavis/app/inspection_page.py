@@ -9,7 +9,7 @@ from pathlib import Path
 from visavis import __version__
 from visavis.app.inspecting import Inspection, Row, amount, field_text, marks_text, memory, shape_text
 from visavis.app.output import printable
-from visavis.app.report import draft_of
+from visavis.app.report import draft_of, templates
 
 __all__ = ["Bar", "Chart", "write_page"]
 
@@ -51,12 +51,7 @@ def write_page(found: Inspection, path: Path, *, depth: int) -> None:
         path: the file; its folder exists.
         depth: of the first table; another one holds every layer.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("visavis.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters.update(
+    environment = templates(
         amount=amount,
         memory=memory,
         field=field_text,

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +13,13 @@ from visavis import __version__
 from visavis.app.output import percent, printable, rate
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from PIL import ImageFont
 
     from visavis.face.gallery import FaceRow
     from visavis.face.system import FaceSystem, Identified
 
-__all__ = ["PhotoAnswer", "contact_sheet", "data_uri", "draft_of", "write_report"]
+__all__ = ["PhotoAnswer", "contact_sheet", "data_uri", "draft_of", "templates", "write_report"]
 
 FACES_A_ROW = 10
 THUMBNAIL_PX = 96
@@ -82,11 +83,7 @@ def write_report(
 
     It needs no network and no other file. Names and paths are data and escaped.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("visavis.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = templates()
     everyone = [row for row in system.gallery.people() if row.faces]
     cards = []
     for person in everyone[:PEOPLE]:
@@ -111,6 +108,17 @@ def write_report(
     )
     with draft_of(path) as draft:
         draft.write_text(page, encoding="utf-8")
+
+
+def templates(**filters: Callable[..., object]) -> "Environment":
+    """What the pages' templates are taken from: all texts are escaped, and a name that is not there is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("visavis.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(filters)
+    return environment
 
 
 @contextlib.contextmanager

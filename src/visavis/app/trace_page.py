@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavis import __version__
-from visavis.app.report import data_uri, draft_of
+from visavis.app.report import data_uri, draft_of, templates
 from visavis.app.trace_marks import Shape, Strokes, readable, said, shapes, strokes
 from visavis.gui.trace import Attempt, Correction, Ending, Step, Trace
 
@@ -92,13 +92,9 @@ def write_page(trace: Trace, path: Path) -> None:
         trace: of a run in any state.
         path: the file; its folder exists.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("visavis.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters.update(readable=readable, seconds=_seconds, number=_number)
+    environment = templates(readable=readable, seconds=_seconds, number=_number)
     style, script = (_source(environment, name) for name in ("trace.css", "trace.js"))
     steps = trace.steps
     seconds = sum(sum(step.seconds.values()) for step in steps)
