@@ -5,25 +5,14 @@ import re
 
 import pytest
 
-from visavis.app.cli import gui, main
+from visavis.app.cli import bench as bench_commands
+from visavis.app.cli import main
 from visavis.gui.actions import Finished, Wait
 from visavis.gui.bench.miniwob import TASKS
 from visavis.gui.model import ScriptedModel
 
 pytest.importorskip("miniwob")
 pytestmark = pytest.mark.usefixtures("chromium")
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A Chromium on PATH, or the test is skipped."""
-    from visavis.errors import ScreenError
-    from visavis.gui.screen._browser import find_chromium
-
-    try:
-        return find_chromium()
-    except ScreenError as error:
-        pytest.skip(str(error))
 
 
 def bench(*arguments):
@@ -47,7 +36,9 @@ def test_oracles_are_played_and_reported(tmp_path, capsys):
 
 def test_a_model_is_asked(tmp_path, capsys, monkeypatch):
     model = ScriptedModel(("I wait.", Wait(0)), ("I cannot.", Finished("no")))
-    monkeypatch.setattr(gui, "_model", lambda *named: model if named == ("http://x/v1", "m", "mobile", None) else None)
+    monkeypatch.setattr(
+        bench_commands, "remote_model", lambda *named: model if named == ("http://x/v1", "m", "mobile", None) else None
+    )
     where = ["--endpoint", "http://x/v1", "--model", "m", "--dialect", "mobile", "--at-once", 1]
     assert bench("-o", tmp_path, "--tasks", "click-test", "--episodes", 1, *where, "--json") == 0
     (task,) = json.loads(capsys.readouterr().out)["tasks"]

@@ -35,7 +35,7 @@ def run(screen, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, model=()):
-        monkeypatch.setattr(gui, "_model", lambda *_: ScriptedModel(*model, tokens=(100, 10)))
+        monkeypatch.setattr(gui, "remote_model", lambda *_: ScriptedModel(*model, tokens=(100, 10)))
         screen.asked.clear()
         code = main(["gui", *map(str, arguments)])
         seen = capsys.readouterr()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from visavis.app.cli.endpoints import DIALECT, ENDPOINT, MODEL, Endpoint, ModelName, Spoken, remote_model
 from visavis.app.cli.opening import Json
 from visavis.app.output import emit, printable, progress
 
@@ -25,16 +26,9 @@ def _miniwob(
         Literal["endpoint", "oracles"],
         typer.Option("--player", help="A model that is served, or scripts that read the pages."),
     ] = "endpoint",
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", envvar="VISAVIS_ENDPOINT", help="Where the model is served, as OpenAI's API.")
-    ] = "http://127.0.0.1:8000/v1",
-    model: Annotated[
-        str, typer.Option("--model", envvar="VISAVIS_MODEL", help="The model's name there.")
-    ] = "ui-tars-1.5-7b",
-    dialect: Annotated[
-        Literal["ui-tars-1.5", "ui-tars-1.0", "doubao-1.5", "mobile", "json-tools"],
-        typer.Option("--dialect", help="How the model is spoken with."),
-    ] = "ui-tars-1.5",
+    endpoint: Endpoint = ENDPOINT,
+    model: ModelName = MODEL,
+    dialect: Spoken = DIALECT,
     tasks: Annotated[
         str | None,
         typer.Option("--tasks", help="Names with commas between; when not given, all there are.", show_default=False),
@@ -57,7 +51,6 @@ def _miniwob(
     from rich.console import Group
 
     from visavis.app.bench_page import write_bench_page
-    from visavis.app.cli import gui
     from visavis.app.report import draft_of
     from visavis.errors import InputError
     from visavis.gui.bench.miniwob import TASKS, ModelPlayer, OraclePlayer, run
@@ -70,7 +63,7 @@ def _miniwob(
     playing = (
         OraclePlayer()
         if player == "oracles"
-        else ModelPlayer(gui._model(endpoint, model, dialect, None), at_once=at_once)
+        else ModelPlayer(remote_model(endpoint, model, dialect, None), at_once=at_once)
     )
     output.mkdir(parents=True, exist_ok=True)
     with progress("episodes") as report:

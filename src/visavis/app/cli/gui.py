@@ -1,6 +1,5 @@
 """``visavis gui``: the GUI agent."""
 
-import os
 import secrets as randomness
 import sys
 from collections.abc import Callable
@@ -10,14 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from visavis.app.cli import bench
+from visavis.app.cli.endpoints import (
+    DIALECT,
+    ENDPOINT,
+    MODEL,
+    Dialects,
+    Endpoint,
+    ModelName,
+    Spoken,
+    dialect_of,
+    kept,
+    remote_model,
+)
 from visavis.app.cli.opening import Json
 from visavis.app.output import emit, printable
 
 if TYPE_CHECKING:
-    from visavis.gui.actions import Action, Dialect
+    from visavis.gui.actions import Action
     from visavis.gui.agent import Run
     from visavis.gui.agent.reflection import Change
-    from visavis.gui.model import Model
     from visavis.gui.replay import Repeated
     from visavis.gui.safety import Policy
     from visavis.gui.screen import Screen
@@ -40,7 +50,6 @@ SHOWN = 100  # letters of a thought in a live line
 app = typer.Typer(no_args_is_help=True, help=HELP, pretty_exceptions_show_locals=False)
 app.add_typer(bench.app, name="bench")
 
-Dialects = Literal["ui-tars-1.5", "ui-tars-1.0", "doubao-1.5", "mobile", "json-tools"]
 Address = Annotated[str | None, typer.Argument(help="Where a browser starts; or give --display.", show_default=False)]
 Display = Annotated[
     str | None, typer.Option("--display", help="An X display to act on instead, such as :0.", show_default=False)
@@ -75,13 +84,9 @@ def _run(
     instruction: Annotated[str, typer.Argument(help="What to do, in words.")],
     url: Address = None,
     display: Display = None,
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", envvar="VISAVIS_ENDPOINT", help="Where the model is served, as OpenAI's API.")
-    ] = "http://127.0.0.1:8000/v1",
-    model: Annotated[
-        str, typer.Option("--model", envvar="VISAVIS_MODEL", help="The model's name there.")
-    ] = "ui-tars-1.5-7b",
-    dialect: Annotated[Dialects, typer.Option("--dialect", help="How the model is spoken with.")] = "ui-tars-1.5",
+    endpoint: Endpoint = ENDPOINT,
+    model: ModelName = MODEL,
+    dialect: Spoken = DIALECT,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -115,7 +120,7 @@ def _run(
     there = sys.stdin.isatty() and not json
     with _screen(url, display, size, window=window, allow=allow) as screen:
         agent = Agent(
-            _model(endpoint, model, dialect, api_key),
+            remote_model(endpoint, model, dialect, api_key),
             screen,
             policy=policy,
             trace=trace,
@@ -195,7 +200,7 @@ def _export(
         Literal["sft", "preference"],
         typer.Option("--format", help="Chats to imitate, or pairs of a better and a worse reply."),
     ] = "sft",
-    dialect: Annotated[Dialects, typer.Option("--dialect", help="Of the model to train.")] = "ui-tars-1.5",
+    dialect: Annotated[Dialects, typer.Option("--dialect", help="Of the model to train.")] = DIALECT,
     json: Json = False,
 ) -> None:
     """Make training data of runs: a JSON object a line, with the paths of the screenshots.
@@ -211,7 +216,7 @@ def _export(
     records = to_imitate if kind == "sft" else preferences
     count = 0
     with draft_of(output) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records([read(folder) for folder in traces], dialect=_dialect(dialect)):
+        for record in records([read(folder) for folder in traces], dialect=dialect_of(dialect)):
             file.write(dumps(record, ensure_ascii=False) + "\n")
             count += 1
     value = {"file": output, "records": count, "traces": len(traces)}
@@ -261,7 +266,7 @@ def _serve(
             serve_stdio(server)
             return
         made_up = randomness.token_urlsafe(32)
-        given = made_up if token is None else _kept("--token", token)
+        given = made_up if token is None else kept("--token", token)
 
         def tell(address: str) -> None:
             told: dict[str, Any] = {"address": address} | ({"token": made_up} if token is None else {})
@@ -284,26 +289,6 @@ def _screen(url: str | None, display: str | None, size: str, *, window: bool, al
     return ChromiumScreen(url, size=(int(width), int(height)), headless=not window, origins=allow)
 
 
-def _model(endpoint: str, name: str, dialect: Dialects, key: str | None) -> "Model":
-    from visavis.gui.model import RemoteModel
-
-    api_key = None if key is None else _kept("--api-key", key)
-    return RemoteModel(endpoint, name, dialect=_dialect(dialect), api_key=api_key)
-
-
-def _dialect(name: Dialects) -> "Dialect":
-    from visavis.gui import actions
-
-    dialects: dict[Dialects, Dialect] = {
-        "ui-tars-1.5": actions.UI_TARS_1_5,
-        "ui-tars-1.0": actions.UI_TARS_1_0,
-        "doubao-1.5": actions.DOUBAO_1_5,
-        "mobile": actions.MOBILE,
-        "json-tools": actions.JSON_TOOLS,
-    }
-    return dialects[name]
-
-
 def _policy(
     url: str | None, display: str | None, allow: list[str] | None, texts: list[str] | None, *, dry_run: bool, yes: bool
 ) -> "Policy":
@@ -320,24 +305,13 @@ def _policy(
     secrets = {}
     for text in texts or ():
         name, _, source = text.partition("=")
-        secrets[name] = Secret(_kept("--secret", source), places)
+        secrets[name] = Secret(kept("--secret", source), places)
     return Policy(
         origins=tuple(allow) if allow else None,
         secrets=secrets,
         consequential="allow" if yes else "ask",
         dry_run=dry_run,
     )
-
-
-def _kept(option: str, source: str) -> str:
-    """A text that is told by where it is kept, as command lines are seen by all."""
-    kind, _, where = source.partition(":")
-    if kind == "env" and where in os.environ:
-        return os.environ[where]
-    if kind == "file" and where:
-        return Path(where).read_text(encoding="utf-8").rstrip("\r\n")
-    problem = f"there is no variable {where}" if kind == "env" else "got something else"
-    raise typer.BadParameter(f"expected env:VARIABLE or file:PATH; {problem}", param_hint=option)
 
 
 def _answer(question: str) -> str | None:
