@@ -29,6 +29,18 @@ def shared(*parts: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium; where there is none, the test skips."""
+    from visavis.errors import ScreenError
+    from visavis.gui.screen._browser import find_chromium
+
+    try:
+        return find_chromium()
+    except ScreenError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def default_pack() -> Pack:
     """The default pack, when `make models` has fetched it; tests never do."""
     pack = packs()["default"]

@@ -6,18 +6,6 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """The path of a Chromium."""
-    from visavis.errors import ScreenError
-    from visavis.gui.screen._browser import find_chromium
-
-    try:
-        return find_chromium()
-    except ScreenError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
 def x_display():
     """The name of an X display of this worker's own, 1280 x 800, with a window manager."""
     missing = [program for program in ("Xvfb", "openbox") if shutil.which(program) is None]
