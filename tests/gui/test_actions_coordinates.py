@@ -2,7 +2,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.gui.any_action import SIZES
@@ -24,7 +24,9 @@ def test_sizes_against_the_processor_that_the_models_were_trained_with():
 
 
 @given(SIDES, SIDES, st.sampled_from([1350, 2700, 5120, 16384]))
+@example(57, 11_215, 16384)  # becomes 56 x 11228, and one side is then more than 200 times the other
 def test_sizes_are_multiples_within_the_limits_and_stay_so(width, height, most):
+    """The processors measure the aspect of what they are given, so that rounding may take a result beyond it."""
     size, limits = (width, height), {"min_pixels": 100 * 28**2, "max_pixels": most * 28**2}
     if max(size) > 200 * min(size):
         with pytest.raises(InputError, match="size: expected sides of at least 1 px, one at most 200 times the other"):
@@ -33,7 +35,8 @@ def test_sizes_are_multiples_within_the_limits_and_stay_so(width, height, most):
     found = smart_resize(size, **limits)
     assert all(side % 28 == 0 and side > 0 for side in found)
     assert limits["min_pixels"] <= math.prod(found) <= limits["max_pixels"]
-    assert smart_resize(found, **limits) == found
+    if max(found) <= 200 * min(found):
+        assert smart_resize(found, **limits) == found
 
 
 @pytest.mark.parametrize(
