@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visavis import errors
-from visavis.errors import TensorError, VisavisError, expect
+from visavis.errors import EndpointError, ReplyError, ScreenError, TensorError, VisavisError, expect
 
 LENGTHS = st.lists(st.integers(0, 5), max_size=4)
 
@@ -20,6 +22,15 @@ def test_one_except_catches_the_family(name):
 @pytest.mark.parametrize("name", ["InputError", "LandmarkError", "PhotoError", "TensorError"])
 def test_errors_about_values_are_value_errors(name):
     assert issubclass(getattr(errors, name), ValueError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ReplyError("where", "reply"), EndpointError("busy", retry=True, wait_s=2.0), ScreenError("gone", acted=False)],
+)
+def test_errors_cross_from_process_to_process(error):
+    same = pickle.loads(pickle.dumps(error))
+    assert (type(same), str(same), vars(same)) == (type(error), str(error), vars(error))
 
 
 @given(LENGTHS, st.data())

@@ -64,17 +64,20 @@ class TrainingError(VisavisError, RuntimeError):
 class ReplyError(VisavisError, ValueError):
     """A model's reply that its dialect does not allow; the message is fit to be told back to the model."""
 
-    def __init__(self, message: str, reply: str) -> None:
+    def __init__(self, message: str, reply: str = "") -> None:
         super().__init__(message)
         self.reply = reply
 
 
 class EndpointError(VisavisError, RuntimeError):
-    """A model that is served elsewhere gave no usable answer; `retry`: asking again may help."""
+    """A model that is served elsewhere gave no usable answer.
 
-    def __init__(self, message: str, *, retry: bool) -> None:
+    `retry`: asking again may help; `wait_s`: seconds that it asks to be left alone for before.
+    """
+
+    def __init__(self, message: str, *, retry: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(message)
-        self.retry = retry
+        self.retry, self.wait_s = retry, wait_s
 
 
 class ScreenError(VisavisError, RuntimeError):

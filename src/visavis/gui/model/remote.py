@@ -6,10 +6,12 @@ names the likely cause, and says whether asking again may help; asking again is 
 
 import asyncio
 import ipaddress
+import json
 import re
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -33,11 +35,16 @@ PASSING = (408, 409, 425, 429)  # and those from 500 on
 _TOO_LONG = re.compile(
     r"context[ _](length|size|window)|maximum model length|too many tokens|prompt is too long", re.IGNORECASE
 )
-_MOST_IMAGES = re.compile(
-    r"\b(?:at most|up to|only|single|max(?:imum)?|limit(?:ed)?|supports?)\b[^\d]{0,30}?\b(\d{1,3}|one|single)\b",
-    re.IGNORECASE,
+# How servers say how many images they take; the first of these that is found counts.
+_MOST_IMAGES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\bimage['\"]?\s*[=:]\s*(\d+)",
+        r"\b(?:at most|up to|only|max(?:imum)?|limit(?:ed)?|supports?)\b[^\d]{0,30}?\b(\d{1,3})\b",
+        r"\b(?:at most|up to|only|max(?:imum)?|limit(?:ed)?|supports?)\b[^\d]{0,30}?\b(?:one|single)\b",
+        r"\b(?:too many|multiple|several|more than one)\b",
+    )
 )
-_SEVERAL_IMAGES = re.compile(r"\b(too many|multiple|several|more than one)\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -45,6 +52,7 @@ class _Answer:
     """A reply as far as it has come."""
 
     text: str = ""
+    begun: bool = False  # a token has come, if only of what the model thinks before it replies
     end: str = ""  # why the model stopped; "": it has not
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -71,7 +79,7 @@ class RemoteModel:
         total_s: how long to wait for the whole of it.
 
     Raises:
-        InputError: an address that is none, a key that cannot be sent, or a limit below 1.
+        InputError: an address that is none, a key that cannot be sent, a limit below 1, or a time that is none.
 
     >>> from visavis.gui.actions import UI_TARS_1_5
     >>> RemoteModel("http://127.0.0.1:8000/v1", "ui-tars-1.5-7b", dialect=UI_TARS_1_5).name
@@ -99,6 +107,9 @@ class RemoteModel:
         for limit, value in (("images", images), ("max_tokens", max_tokens), ("max_image_bytes", max_image_bytes)):
             if value is not None and value < 1:
                 raise InputError(f"{limit}: expected at least 1, got {value}")
+        for time, seconds in (("connect_s", connect_s), ("first_token_s", first_token_s), ("total_s", total_s)):
+            if not seconds > 0:
+                raise InputError(f"{time}: expected more than 0, got {seconds:g}")
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
             raise InputError("api_key: expected printable ASCII letters, got others or none")
         self.base_url, self.name, self.dialect = base_url, model, dialect
@@ -139,8 +150,8 @@ class RemoteModel:
             try:
                 return _run(self._stream(self._request(told)))
             except openai.APIError as error:
-                if not self._adapts(_complaint(error), shown):
-                    raise self._failure(error) from error
+                if not self._adapts(self._complaint(error), shown):
+                    raise self._failure(error) from None  # what it says may hold the key
 
     def _sent(self, message: Message[Screenshot]) -> dict[str, Any]:
         """A message as the API has it; texts alone are one string, which every server takes."""
@@ -172,55 +183,71 @@ class RemoteModel:
         import openai
 
         answer = _Answer()
+        async with self._client() as client:
+            try:
+                await self._receive(answer, client, request)
+            except openai.NotFoundError as error:
+                raise self._error(f"{self._complaint(error)}{await self._models(client)}") from None
+            except openai.APIConnectionError:
+                if not answer.begun:
+                    raise
+            if answer.end == "content_filter":
+                raise self._error("expected a reply, but a filter of the server's keeps it back")
+            if not answer.end:
+                raise self._error(f"expected a whole reply, got {_got(answer)}, and then the end", retry=True)
+        return answer
+
+    async def _receive(self, answer: _Answer, client: "AsyncOpenAI", request: dict[str, Any]) -> None:
+        """Fill in the answer, as long as it comes."""
         begun = asyncio.get_running_loop().time()
-        async with openai.AsyncOpenAI(
+        first_s = min(self.first_token_s, self.total_s)
+        try:
+            async with asyncio.timeout_at(begun + first_s) as limit:
+                stream: Any = await client.chat.completions.create(**request, extra_headers=self._headers())
+                async with stream:
+                    async for chunk in _chunks(stream):
+                        _take(answer, chunk)
+                        if answer.begun:
+                            limit.reschedule(begun + self.total_s)
+                        if len(answer.text) > LONGEST_REPLY:
+                            raise self._error(f"expected a reply, got {LONGEST_REPLY:,} characters without an end")
+        except TimeoutError:
+            if not answer.end:
+                wanted, seconds = ("a whole reply", self.total_s) if answer.begun else ("a token", first_s)
+                raise self._error(f"expected {wanted} within {seconds:g} s, got {_got(answer)}", retry=True) from None
+        except ValueError as error:  # no JSON, or no UTF-8
+            problem = f"expected chunks of JSON, got others: {self._said(str(error))}"
+            raise self._error(problem, retry=True) from None
+
+    def _client(self) -> "AsyncOpenAI":
+        import openai
+
+        return openai.AsyncOpenAI(
             base_url=self.base_url,
             api_key=self._api_key or "none",
-            organization="",
-            project="",
             max_retries=0,
             timeout=openai.Timeout(None, connect=self.connect_s),
             http_client=openai.DefaultAsyncHttpxClient(trust_env=not self._is_here),
-        ) as client:
-            try:
-                async with asyncio.timeout_at(begun + min(self.first_token_s, self.total_s)) as limit:
-                    stream: Any = await client.chat.completions.create(**request)
-                    async with stream:
-                        async for chunk in stream:
-                            _take(answer, chunk)
-                            if answer.text:
-                                limit.reschedule(begun + self.total_s)
-                            if len(answer.text) > LONGEST_REPLY:
-                                raise self._error(f"expected a reply, got {LONGEST_REPLY:,} characters without an end")
-            except TimeoutError:
-                wanted, seconds = ("a whole reply", self.total_s) if answer.text else ("a token", self.first_token_s)
-                raise self._error(f"expected {wanted} within {seconds:g} s, got {_got(answer)}", retry=True) from None
-            except ValueError as error:  # no JSON, or no UTF-8
-                raise self._error(f"expected chunks of JSON, got others: {_line(str(error))}", retry=True) from error
-            except openai.NotFoundError as error:
-                raise self._error(f"{_complaint(error)}{await self._models(client)}") from error
-            except openai.APIConnectionError as error:
-                if not answer.text:
-                    raise
-                raise self._error(
-                    f"expected a whole reply, got {_got(answer)}, and then the end", retry=True
-                ) from error
-        if not answer.end:
-            raise self._error(f"expected a whole reply, got {_got(answer)}, and then the end", retry=True)
-        if answer.end == "content_filter":
-            raise self._error("expected a reply, but a filter of the server's keeps it back")
-        return answer
+        )
+
+    def _headers(self) -> dict[str, Any]:
+        """What the library would take from the environment, or make up, and is not to be sent."""
+        import openai
+
+        unwanted = ["OpenAI-Organization", "OpenAI-Project", *([] if self._api_key else ["Authorization"])]
+        return dict.fromkeys(unwanted, openai.omit)
 
     async def _models(self, client: "AsyncOpenAI") -> str:
         """What to do about an address or a model that is not there."""
         import openai
 
         try:
-            listed = await client.models.list(timeout=LIST_MODELS_S)
+            async with asyncio.timeout(LIST_MODELS_S):
+                listed = await client.models.list(extra_headers=self._headers())
             names = ", ".join(sorted(str(model.id) for model in listed.data))
-        except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+        except (openai.OpenAIError, AttributeError, TimeoutError, TypeError, ValueError):
             return "; is the address right? Most end in /v1"
-        return f"; it serves {_line(names) or 'nothing'}, not {self.name}"
+        return f"; it serves {self._said(names) or 'nothing'}, not {self.name}"
 
     def _adapts(self, complaint: str, shown: int) -> bool:
         """Whether the server may take the request in another form, which the next one has."""
@@ -228,23 +255,25 @@ class RemoteModel:
             self._limit_name = "max_completion_tokens"
             return True
         if shown > 1 and "image" in complaint.lower():
-            found = _MOST_IMAGES.search(complaint)
-            most = int(found[1]) if found and found[1].isdecimal() else 1
-            if (found or _SEVERAL_IMAGES.search(complaint)) and 0 < most < shown:
-                self.images = most
-                return True
+            for pattern in _MOST_IMAGES:
+                if found := pattern.search(complaint):
+                    most = int(found[1]) if pattern.groups else 1
+                    if 0 < most < shown:
+                        self.images = most
+                        return True
+                    return False
         return False
 
     def _failure(self, error: "APIError") -> EndpointError:
         import openai
 
         if isinstance(error, openai.APIConnectionError):
-            cause = f" ({_line(str(error.__cause__))})" if error.__cause__ else ""
-            return self._error(f"expected a connection, got none{cause}; does the server run there?", retry=True)
-        said = _complaint(error)
+            return self._unreached(error)
+        said = self._complaint(error)
         status = _status(error)
         if status in (401, 403):
-            return self._error(f"expected an api_key that it takes, got {status}: {said}")
+            wanted = "another api_key" if self._api_key else "an api_key"
+            return self._error(f"expected {wanted}, got {status}: {said}")
         if status != 429 and (_TOO_LONG.search(said) or error.code == "context_length_exceeded"):
             return self._error(f"{said}; give the agent fewer images or history_tokens, or the server a longer context")
         if status == 413:
@@ -252,10 +281,29 @@ class RemoteModel:
         return self._error(
             f"expected a reply, got {status or 'an error'}: {said}",
             retry=status is None or status >= 500 or status in PASSING,
+            wait_s=_wait_s(error),
         )
 
-    def _error(self, problem: str, *, retry: bool = False) -> EndpointError:
-        return EndpointError(f"{self._shown}: {problem}", retry=retry)
+    def _unreached(self, error: "APIError") -> EndpointError:
+        cause = error.__cause__ or error
+        said = self._said(str(cause)) or type(cause).__name__
+        if "Connect" in type(cause).__name__:
+            return self._error(f"expected a connection, got none ({said}); does the server run there?", retry=True)
+        return self._error(f"expected a reply, got the end of the connection ({said})", retry=True)
+
+    def _error(self, problem: str, *, retry: bool = False, wait_s: float = 0.0) -> EndpointError:
+        return EndpointError(f"{self._shown}: {problem}", retry=retry, wait_s=wait_s)
+
+    def _complaint(self, error: "APIError") -> str:
+        said = error.body.get("message") if isinstance(error.body, dict) else error.body
+        return self._said(said if isinstance(said, str) and said.strip() else error.message)
+
+    def _said(self, text: str) -> str:
+        """What a server says in one short line; one that repeats the key is not quoted with it."""
+        if self._api_key:
+            text = text.replace(self._api_key, "[api_key]")
+        text = " ".join(text.split())
+        return text if len(text) <= LONGEST_COMPLAINT else f"{text[:LONGEST_COMPLAINT]} ..."
 
 
 def _address(url: str) -> tuple[str, bool]:
@@ -266,7 +314,8 @@ def _address(url: str) -> tuple[str, bool]:
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https"):
-        raise InputError(f"base_url: expected an address such as http://127.0.0.1:8000/v1, got {url!r}")
+        shown = re.sub(r"//[^/]*@", "//", url)
+        raise InputError(f"base_url: expected an address such as http://127.0.0.1:8000/v1, got {shown!r}")
     name = f"[{host}]" if ":" in host else host
     shown = f"{parts.scheme}://{name}{'' if port is None else f':{port}'}{parts.path}"
     try:
@@ -284,6 +333,20 @@ def _run(asked: Coroutine[Any, Any, _Answer]) -> _Answer:
         return thread.submit(asyncio.run, asked).result()
 
 
+async def _chunks(stream: Any) -> AsyncIterator[Any]:
+    """Of a stream; a server that does not stream sends one, and that as it is."""
+    if "json" not in stream.response.headers.get("content-type", ""):
+        async for chunk in stream:
+            yield chunk
+        return
+    data = b""
+    async for part in stream.response.aiter_bytes():
+        data += part
+        if len(data) > LONGEST_REPLY:
+            raise ValueError(f"{LONGEST_REPLY:,} bytes without an end")
+    yield json.loads(data, object_hook=lambda found: SimpleNamespace(**found))
+
+
 def _take(answer: _Answer, chunk: Any) -> None:
     """Add a chunk of a stream, of which a server may have put anything into anything."""
     usage = getattr(chunk, "usage", None)
@@ -292,8 +355,11 @@ def _take(answer: _Answer, chunk: Any) -> None:
             setattr(answer, name, max(0, count))
     choices = getattr(chunk, "choices", None)
     for choice in choices[:1] if isinstance(choices, list) else ():
-        if isinstance(text := getattr(getattr(choice, "delta", None), "content", None), str):
-            answer.text += text
+        said = getattr(choice, "delta", None) or getattr(choice, "message", None)
+        texts = [getattr(said, name, None) for name in ("content", "reasoning_content", "reasoning")]
+        answer.begun = answer.begun or any(texts)
+        if isinstance(texts[0], str):
+            answer.text += texts[0]
         if isinstance(end := getattr(choice, "finish_reason", None), str):
             answer.end = end
 
@@ -310,11 +376,8 @@ def _status(error: "APIError") -> int | None:
     return int(error.code) if error.code is not None and re.fullmatch(r"[45]\d\d", error.code) else None
 
 
-def _complaint(error: "APIError") -> str:
-    said = error.body.get("message") if isinstance(error.body, dict) else error.body
-    return _line(said if isinstance(said, str) and said.strip() else error.message)
-
-
-def _line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_COMPLAINT else f"{text[:LONGEST_COMPLAINT]} ..."
+def _wait_s(error: "APIError") -> float:
+    """Seconds after which the server wants to be asked again; 0: it does not say."""
+    response = getattr(error, "response", None)
+    said = "" if response is None else response.headers.get("retry-after", "")
+    return float(said) if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", said) else 0.0
