@@ -19,7 +19,8 @@ LONGEST_WAIT_S = 60
 class Endpoint:
     """Meets each request for a chat with the next of its behaviours, and with the last one for ever.
 
-    A behaviour is a function of an `Exchange`. `requests` holds what was sent, `url` is the base of the API.
+    A behaviour is a function of an `Exchange`. `models` is the list of models: names, a behaviour, or None: there is no
+    such list. `requests` holds what was sent, `url` is the base of the API.
     """
 
     def __init__(self, *behaviours, models=("ui-tars",)):
@@ -43,9 +44,15 @@ class Endpoint:
 
             def do_GET(self):
                 self.close_connection = True
-                found = self.path == "/v1/models" and endpoint.models is not None
-                data = [{"id": name, "object": "model"} for name in endpoint.models] if found else []
-                Exchange(self, endpoint).json(200 if found else 404, {"object": "list", "data": data})
+                exchange = Exchange(self, endpoint)
+                if callable(endpoint.models):
+                    with suppress(ConnectionError):
+                        endpoint.models(exchange)
+                elif self.path == "/v1/models" and endpoint.models is not None:
+                    data = [{"id": name, "object": "model"} for name in endpoint.models]
+                    exchange.json(200, {"object": "list", "data": data})
+                else:
+                    exchange.json(404, {"detail": "Not Found"})
 
             def log_message(self, *_):
                 pass

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from visavis.gui.model.protocol import Context, Decision
 from visavis.gui.screen import Screenshot
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from openai import APIError, AsyncOpenAI
 
 __all__ = ["RemoteModel"]
@@ -30,6 +33,7 @@ __all__ = ["RemoteModel"]
 LONGEST_REPLY = 1_000_000  # characters; a server that never ends is cut off
 LONGEST_COMPLAINT = 300
 LIST_MODELS_S = 5.0
+WRONG_ADDRESS = "is the address right? Most end in /v1"
 PASSING = (408, 409, 425, 429)  # and those from 500 on
 
 _TOO_LONG = re.compile(
@@ -180,6 +184,7 @@ class RemoteModel:
         return request if self.temperature is None else {**request, "temperature": self.temperature}
 
     async def _stream(self, request: dict[str, Any]) -> _Answer:
+        import httpx2  # openai's own, which lets some of its errors through
         import openai
 
         answer = _Answer()
@@ -188,13 +193,13 @@ class RemoteModel:
                 await self._receive(answer, client, request)
             except openai.NotFoundError as error:
                 raise self._error(f"{self._complaint(error)}{await self._models(client)}") from None
-            except openai.APIConnectionError:
+            except (openai.APIConnectionError, httpx2.RequestError) as error:
                 if not answer.begun:
-                    raise
-            if answer.end == "content_filter":
-                raise self._error("expected a reply, but a filter of the server's keeps it back")
-            if not answer.end:
-                raise self._error(f"expected a whole reply, got {_got(answer)}, and then the end", retry=True)
+                    raise self._unreached(error) from None
+        if answer.end == "content_filter":
+            raise self._error("expected a reply, but a filter of the server's keeps it back")
+        if not answer.end:
+            raise self._error(f"expected a whole reply, got {_got(answer)}, and then the end", retry=True)
         return answer
 
     async def _receive(self, answer: _Answer, client: "AsyncOpenAI", request: dict[str, Any]) -> None:
@@ -205,6 +210,8 @@ class RemoteModel:
             async with asyncio.timeout_at(begun + first_s) as limit:
                 stream: Any = await client.chat.completions.create(**request, extra_headers=self._headers())
                 async with stream:
+                    if "text/html" in _kind(stream):
+                        raise self._error(f"expected JSON or a stream of events, got a page; {WRONG_ADDRESS}")
                     async for chunk in _chunks(stream):
                         _take(answer, chunk)
                         if answer.begun:
@@ -215,7 +222,7 @@ class RemoteModel:
             if not answer.end:
                 wanted, seconds = ("a whole reply", self.total_s) if answer.begun else ("a token", first_s)
                 raise self._error(f"expected {wanted} within {seconds:g} s, got {_got(answer)}", retry=True) from None
-        except ValueError as error:  # no JSON, or no UTF-8
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or JSON too deep
             problem = f"expected chunks of JSON, got others: {self._said(str(error))}"
             raise self._error(problem, retry=True) from None
 
@@ -227,7 +234,7 @@ class RemoteModel:
             api_key=self._api_key or "none",
             max_retries=0,
             timeout=openai.Timeout(None, connect=self.connect_s),
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=not self._is_here),
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=not self._is_here, verify=_certificates()),
         )
 
     def _headers(self) -> dict[str, Any]:
@@ -246,11 +253,13 @@ class RemoteModel:
                 listed = await client.models.list(extra_headers=self._headers())
             names = ", ".join(sorted(str(model.id) for model in listed.data))
         except (openai.OpenAIError, AttributeError, TimeoutError, TypeError, ValueError):
-            return "; is the address right? Most end in /v1"
+            return f"; {WRONG_ADDRESS}"
         return f"; it serves {self._said(names) or 'nothing'}, not {self.name}"
 
     def _adapts(self, complaint: str, shown: int) -> bool:
         """Whether the server may take the request in another form, which the next one has."""
+        if _TOO_LONG.search(complaint):
+            return False
         if "max_completion_tokens" in complaint and self._limit_name == "max_tokens":
             self._limit_name = "max_completion_tokens"
             return True
@@ -265,10 +274,6 @@ class RemoteModel:
         return False
 
     def _failure(self, error: "APIError") -> EndpointError:
-        import openai
-
-        if isinstance(error, openai.APIConnectionError):
-            return self._unreached(error)
         said = self._complaint(error)
         status = _status(error)
         if status in (401, 403):
@@ -284,7 +289,7 @@ class RemoteModel:
             wait_s=_wait_s(error),
         )
 
-    def _unreached(self, error: "APIError") -> EndpointError:
+    def _unreached(self, error: Exception) -> EndpointError:
         cause = error.__cause__ or error
         said = self._said(str(cause)) or type(cause).__name__
         if "Connect" in type(cause).__name__:
@@ -296,7 +301,10 @@ class RemoteModel:
 
     def _complaint(self, error: "APIError") -> str:
         said = error.body.get("message") if isinstance(error.body, dict) else error.body
-        return self._said(said if isinstance(said, str) and said.strip() else error.message)
+        if not (isinstance(said, str) and said.strip()):
+            response = getattr(error, "response", None)
+            said = error.message if response is None else response.text.strip() or error.message
+        return self._said(said)
 
     def _said(self, text: str) -> str:
         """What a server says in one short line; one that repeats the key is not quoted with it."""
@@ -333,9 +341,23 @@ def _run(asked: Coroutine[Any, Any, _Answer]) -> _Answer:
         return thread.submit(asyncio.run, asked).result()
 
 
+@cache
+def _certificates() -> "SSLContext":
+    """Read once: that takes longer than to send a request."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+def _kind(stream: Any) -> str:
+    return str(stream.response.headers.get("content-type", ""))
+
+
 async def _chunks(stream: Any) -> AsyncIterator[Any]:
-    """Of a stream; a server that does not stream sends one, and that as it is."""
-    if "json" not in stream.response.headers.get("content-type", ""):
+    """Of a stream; a server that does not stream sends one, as it is."""
+    import openai
+
+    if "json" not in _kind(stream):
         async for chunk in stream:
             yield chunk
         return
@@ -344,7 +366,11 @@ async def _chunks(stream: Any) -> AsyncIterator[Any]:
         data += part
         if len(data) > LONGEST_REPLY:
             raise ValueError(f"{LONGEST_REPLY:,} bytes without an end")
-    yield json.loads(data, object_hook=lambda found: SimpleNamespace(**found))
+    chunk = json.loads(data, object_hook=lambda found: SimpleNamespace(**found))
+    if error := getattr(chunk, "error", None):
+        body = vars(error) if isinstance(error, SimpleNamespace) else error
+        raise openai.APIError("it does not say why", stream.response.request, body=body)
+    yield chunk
 
 
 def _take(answer: _Answer, chunk: Any) -> None:
