@@ -260,6 +260,13 @@ def test_a_wheel_scrolls_what_is_under_it_and_nothing_else(worker):
     assert tuple(seen[1].pixels[0, 0]) == tuple(seen[2].pixels[0, 0]) == (255, 255, 0)
 
 
+def test_turns_of_the_wheel_in_one_step_are_not_added_up():
+    with Worker(frames=8) as worker:
+        worker.reset(["social-media-all"] * 8, range(8))
+        worker.step([Scroll((80, 127), down=1)] * 8)
+        assert [page.one(id="area").scroll[0] for page in worker.pages(range(8))] == [100] * 8
+
+
 def test_a_page_that_is_left_is_lost_and_comes_back(worker):
     worker.reset(["click-link"] * 3, [0, 1, 2])
     in_page(worker, "frames[1].contentWindow.location.href = '/core/core.css'")

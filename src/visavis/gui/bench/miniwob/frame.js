@@ -272,6 +272,7 @@
         checked: element.checked === true || element.selected === true,
         focused: element === focused,
         clicked: element.dataset.tampered === "e" + window.WOB_EPISODE_ID,
+        copied: clip !== "" && element.value === clip,
         selection: typeof element.selectionStart === "number" ? [element.selectionStart, element.selectionEnd] : null,
         scroll: [element.scrollTop, element.scrollHeight, element.clientHeight],
       });
@@ -299,11 +300,17 @@
   };
   const words = (text, left, top) => {
     const range = document.createRange();
+    const chosen = getSelection().rangeCount ? getSelection().getRangeAt(0) : null;
     return [...text.data.matchAll(/\S+/g)].map((match) => {
       range.setStart(text, match.index);
       range.setEnd(text, match.index + match[0].length);
       const box = range.getClientRects()[0] || new DOMRect();
-      return [match[0], left + box.left, top + box.top, box.width, box.height];
+      const selected =
+        chosen !== null &&
+        !chosen.collapsed &&
+        chosen.compareBoundaryPoints(Range.START_TO_START, range) <= 0 &&
+        chosen.compareBoundaryPoints(Range.END_TO_END, range) >= 0;
+      return [match[0], left + box.left, top + box.top, box.width, box.height, selected];
     });
   };
 

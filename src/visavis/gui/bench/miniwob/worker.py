@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from visavis.errors import InputError, ScreenError
 from visavis.gui._png import from_png
-from visavis.gui.actions import Action, CallUser, Drag, Finished, Move, Wait, check
+from visavis.gui.actions import Action, CallUser, Drag, Finished, Move, Scroll, Wait, check
 from visavis.gui.bench.miniwob._gestures import Call, Hands
 from visavis.gui.bench.miniwob._server import Server
 from visavis.gui.bench.miniwob.oracles.page import Page
@@ -119,10 +119,11 @@ class Worker:
                 settle_ms[number] = 1000 * min(max(move.seconds, 0.0), LONGEST_WAIT_S)
             elif isinstance(move, Finished | CallUser):
                 given_up.add(number)
-            elif isinstance(move, Drag | Move):
+            elif isinstance(move, Drag | Move | Scroll):
                 self._send(gestures)
                 gestures = []
-                for call in self._hands[number].calls(move):  # of moves sent at once, only the last would arrive
+                # Of moves sent at once only the last would arrive; turns of the wheel would be added up, for one frame.
+                for call in self._hands[number].calls(move):
                     self._send([call])
             elif not isinstance(move, Episode):
                 if self._hands[number].types(move):  # all that is sent goes to the frame with the focus
