@@ -7,11 +7,16 @@ wherever another player has come to.
 from collections.abc import Callable, Mapping
 
 from visavis.gui.actions import Action
-from visavis.gui.bench.miniwob.oracles import clicking, typing
+from visavis.gui.bench.miniwob.oracles import clicking, email, social, typing
 from visavis.gui.bench.miniwob.oracles.page import Element, Page, Word
 
 __all__ = ["ORACLES", "Element", "Oracle", "Page", "Word"]
 
 Oracle = Callable[[Page], Action]
 
-ORACLES: Mapping[str, Oracle] = clicking.ORACLES | typing.ORACLES
+ORACLES: Mapping[str, Oracle] = {
+    **clicking.ORACLES,
+    **email.ORACLES,
+    **social.ORACLES,
+    **typing.ORACLES,
+}

@@ -22,6 +22,7 @@ class Word:
 
     text: str
     box: Box
+    selected: bool  # all of it; of a field's text see `Element.selection`
 
     @property
     def point(self) -> Point:
@@ -47,6 +48,7 @@ class Element:
     checked: bool
     focused: bool
     clicked: bool  # in this episode
+    copied: bool  # the clipboard holds all of the field's text
     selection: tuple[int, int] | None  # of a field with text
     scroll: tuple[float, float, float]  # how far down it is scrolled, of which height, of which are seen
     parent: "Element | None" = field(repr=False)
@@ -94,7 +96,7 @@ class Page:
         for node in snapshot:
             above = elements[node["parent"]] if node["parent"] >= 0 else None
             lists = {name: tuple(value) for name, value in node.items() if isinstance(value, list)}
-            words = tuple(Word(text, (left, top, width, height)) for text, left, top, width, height in node["words"])
+            words = tuple(Word(text, tuple(box), selected) for text, *box, selected in node["words"])
             elements.append(Element(**node | lists | {"words": words, "parent": above}))
             if above:
                 above.children.append(elements[-1])
