@@ -209,18 +209,20 @@ class Session:
 
     def _again(self, function: Callable[[], T], times: int, *, acting: bool = False) -> T:
         """Call a function, and again after longer and longer waits while it fails in a way that may pass."""
-        wait_s = self.parts.retries.first_s
+        wait_s, longest_s = self.parts.retries.first_s, self.parts.retries.longest_s
         for left in range(times, -1, -1):
+            asked_s = 0.0
             try:
                 return function()
             except EndpointError as error:
                 if not left or not error.retry:
                     raise
+                asked_s = min(error.wait_s, longest_s)
             except ScreenError as error:
                 if not left or (acting and error.acted):
                     raise
-            self.control.wait(wait_s)
-            wait_s = min(2 * wait_s, self.parts.retries.longest_s)
+            self.control.wait(max(wait_s, asked_s))
+            wait_s = min(2 * wait_s, longest_s)
         raise AssertionError("the last try returns or raises")
 
     # Thinking ---------------------------------------------------------------------------------------------------------
