@@ -14,9 +14,11 @@ __all__ = [
     "DIALECT",
     "ENDPOINT",
     "MODEL",
+    "ApiKey",
     "Dialects",
     "Endpoint",
     "ModelName",
+    "Pointing",
     "Spoken",
     "dialect_of",
     "kept",
@@ -24,17 +26,24 @@ __all__ = [
 ]
 
 Dialects = Literal["ui-tars-1.5", "ui-tars-1.0", "doubao-1.5", "mobile", "json-tools"]
+Pointing = Literal["grounding", Dialects]
 Endpoint = Annotated[
     str, typer.Option("--endpoint", envvar="VISAVIS_ENDPOINT", help="Where the model is served, as OpenAI's API.")
 ]
 ModelName = Annotated[str, typer.Option("--model", envvar="VISAVIS_MODEL", help="The model's name there.")]
 Spoken = Annotated[Dialects, typer.Option("--dialect", help="How the model is spoken with.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key", help="env:VARIABLE or file:PATH, the key that the endpoint asks for.", show_default=False
+    ),
+]
 ENDPOINT = "http://127.0.0.1:8000/v1"
 MODEL = "ui-tars-1.5-7b"
 DIALECT: Dialects = "ui-tars-1.5"
 
 
-def remote_model(endpoint: str, name: str, dialect: Dialects, key: str | None) -> "Model":
+def remote_model(endpoint: str, name: str, dialect: Pointing, key: str | None) -> "Model":
     """The model that is served there; `key`: where its key is kept, see `kept`."""
     from visavis.gui.model import RemoteModel
 
@@ -42,11 +51,12 @@ def remote_model(endpoint: str, name: str, dialect: Dialects, key: str | None) -
     return RemoteModel(endpoint, name, dialect=dialect_of(dialect), api_key=api_key)
 
 
-def dialect_of(name: Dialects) -> "Dialect":
+def dialect_of(name: Pointing) -> "Dialect":
     """The dialect of a name."""
     from visavis.gui import actions
 
-    dialects: dict[Dialects, Dialect] = {
+    dialects: dict[Pointing, Dialect] = {
+        "grounding": actions.GROUNDING,
         "ui-tars-1.5": actions.UI_TARS_1_5,
         "ui-tars-1.0": actions.UI_TARS_1_0,
         "doubao-1.5": actions.DOUBAO_1_5,

@@ -13,6 +13,7 @@ from visavis.app.cli.endpoints import (
     DIALECT,
     ENDPOINT,
     MODEL,
+    ApiKey,
     Dialects,
     Endpoint,
     ModelName,
@@ -87,12 +88,7 @@ def _run(
     endpoint: Endpoint = ENDPOINT,
     model: ModelName = MODEL,
     dialect: Spoken = DIALECT,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            "--api-key", help="env:VARIABLE or file:PATH, the key that the endpoint asks for.", show_default=False
-        ),
-    ] = None,
+    api_key: ApiKey = None,
     max_steps: Annotated[int, typer.Option(help="A step is a look and a decision.", min=1)] = 30,
     max_seconds: Annotated[
         float | None, typer.Option(help="Of the whole run; when not given, any.", show_default=False)

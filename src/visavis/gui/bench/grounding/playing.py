@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from visavis.errors import EndpointError, InputError, ReplyError
-from visavis.gui._files import cut, whole_lines
+from visavis.gui._files import append, whole_lines
 from visavis.gui.actions import Action, Click, LongPress, Move, Point
 from visavis.gui.bench.grounding.targets import Target
-from visavis.gui.model import Context, Model
+from visavis.gui.model import Context, Decision, Model
 from visavis.gui.screen import Screenshot
 
-__all__ = ["Hit", "Share", "play", "shares"]
+__all__ = ["Hit", "Middle", "Share", "play", "shares"]
 
 SIDES_PX = (16, 32, 64)  # where targets begin to count as larger
 
@@ -40,6 +40,16 @@ class Share:
     targets: int
     low: float
     high: float
+
+
+class Middle:
+    """A model that looks at nothing and points at the middle: what every other has to beat."""
+
+    name = "middle"
+
+    def decide(self, context: Context) -> Decision:
+        width, height = context.screenshot.size
+        return Decision("", "", (Click((width // 2, height // 2)),))
 
 
 def play(
@@ -71,8 +81,7 @@ def play(
     for target in targets[len(hits) :]:
         hits.append(_hit(model, target, attempts))
         if path:
-            with path.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps({"model": model.name, **asdict(hits[-1])}) + "\n")
+            append(path, json.dumps({"model": model.name, **asdict(hits[-1])}).encode() + b"\n")
         if progress:
             progress(len(hits), len(targets))
     return hits
@@ -83,7 +92,7 @@ def _kept(path: Path, targets: Sequence[Target], model: str) -> list[Hit]:
     hits, models = [], {model}
     try:
         for line in whole_lines(path):
-            entry = json.loads(line)
+            entry = dict(json.loads(line))
             models.add(entry.pop("model"))
             hits.append(Hit(**entry | {"point": tuple(entry["point"]) if entry["point"] else None}))
     except (ValueError, TypeError, KeyError):
@@ -91,7 +100,6 @@ def _kept(path: Path, targets: Sequence[Target], model: str) -> list[Hit]:
     asked = [(target.instruction, target.image.name) for target in targets[: len(hits)]]
     if [(hit.instruction, hit.image) for hit in hits] != asked or models != {model}:
         raise InputError(f"{path}: expected answers of {model} to these targets, got others; name another file")
-    cut(path)
     return hits
 
 
