@@ -217,9 +217,9 @@ class ChromiumScreen:
         x, y = self._place(point)
         self._send("Input.dispatchMouseEvent", type=kind, x=x, y=y, modifiers=self._held, **parameters)
 
-    def _place(self, point: Point) -> tuple[float, float]:
-        """The middle of a pixel, in pixels of the page."""
-        return (point[0] + 0.5) / self._scale, (point[1] + 0.5) / self._scale
+    def _place(self, point: Point) -> Point:
+        """The pixel of the page in which one of the screenshot lies; the browser rounds a fraction up to the next."""
+        return math.floor(point[0] / self._scale), math.floor(point[1] / self._scale)
 
     def _drag(self, path: tuple[Point, ...]) -> None:
         """By small steps; what a page has made draggable goes by the browser's own drag and drop."""
