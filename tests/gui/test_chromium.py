@@ -410,7 +410,7 @@ def test_browsers_that_start_at_the_same_time_all_show_their_page(server):
         with ChromiumScreen(f"{server.address}/form.html", size=(320, 240)) as screen:
             return screen.screenshot().size
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(start, range(8))) == [(320, 240)] * 8
 
 

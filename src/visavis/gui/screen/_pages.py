@@ -118,7 +118,7 @@ class Pages:
         connection.call("Target.createTarget", url=_DRAWING, newWindow=True, background=True)
         with suppress(TimeoutError):
             self._ready.result(within_s)
-            connection.call("Emulation.setFocusEmulationEnabled", session=self.session, enabled=True)
+            connection.call("Runtime.evaluate", session=self.session, expression="0")  # sent away before, it may crash
             return
         raise ScreenError(f"browser: expected a page within {within_s:g} s, got none", acted=False)
 
@@ -225,8 +225,7 @@ class Pages:
             width, height = self._size
             metrics = {"width": width, "height": height, "deviceScaleFactor": self._scale, "mobile": False}
             send("Emulation.setDeviceMetricsOverride", session=session, **metrics)
-            if self._ready.done():  # a first page that has it while the one for dialogs opens may crash
-                send("Emulation.setFocusEmulationEnabled", session=session, enabled=True)
+            send("Emulation.setFocusEmulationEnabled", session=session, enabled=True)
             send("Page.setInterceptFileChooserDialog", session=session, enabled=True)
             send("Inspector.enable", session=session)
         send("Target.setAutoAttach", session=session, autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
