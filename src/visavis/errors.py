@@ -64,9 +64,9 @@ class TrainingError(VisavisError, RuntimeError):
 class ReplyError(VisavisError, ValueError):
     """A model's reply that its dialect does not allow; the message is fit to be told back to the model."""
 
-    def __init__(self, message: str, reply: str = "") -> None:
+    def __init__(self, message: str, reply: str = "", *, tokens: int = 0) -> None:
         super().__init__(message)
-        self.reply = reply
+        self.reply, self.tokens = reply, tokens  # read and written for it; 0: the model does not count
 
 
 class EndpointError(VisavisError, RuntimeError):

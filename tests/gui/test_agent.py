@@ -367,7 +367,8 @@ def test_time_that_a_run_is_paused_does_not_count(monkeypatch):
             control.resume()
         return False
 
-    control = controls.Control(max_seconds=500, spent=100, emergency=poll)
+    control = controls.Control(max_seconds=500, emergency=poll)
+    control.begin(100)
     control.pause()
     assert control.check()
     assert control.elapsed() == 100

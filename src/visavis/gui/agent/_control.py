@@ -30,17 +30,14 @@ class Control:
 
     Args:
         max_seconds: for the whole run; time that it is paused does not count.
-        spent: seconds that it ran before, if it was resumed.
         emergency: whether someone asks for a stop by other means.
     """
 
-    def __init__(
-        self, *, max_seconds: float | None = None, spent: float = 0.0, emergency: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, *, max_seconds: float | None = None, emergency: Callable[[], bool] = lambda: False) -> None:
         self._changed = threading.Condition()
         self._stopped: Reason | None = None
         self._paused = False
-        self._began = time.monotonic() - spent
+        self._began = time.monotonic()
         self._max_seconds = max_seconds
         self._emergency = emergency
 
@@ -60,6 +57,10 @@ class Control:
         with self._changed:
             self._paused = False
             self._changed.notify_all()
+
+    def begin(self, spent: float) -> None:
+        """Count the time from now on, and what the run took before if it goes on."""
+        self._began = time.monotonic() - spent
 
     def elapsed(self) -> float:
         """Seconds of the run so far."""

@@ -239,6 +239,7 @@ class Session:
                     draft.decision = self._checked(decision, seen)
                     return
                 except ReplyError as error:
+                    self._tokens += error.tokens
                     draft.mistakes.append((self._hide(error.reply), self._hide(error)))
                     if len(draft.mistakes) > self.parts.retries.replies:
                         message = f"{len(draft.mistakes)} replies in a row that do not parse; the last: {error}"
@@ -288,9 +289,7 @@ class Session:
         self._since_tick = 0 if self._plan != before else self._since_tick + 1
         try:
             for number, action in enumerate(decision.actions):
-                if self.control.check():
-                    draft.paused = True
-                    draft.remarks.append(PAUSED)
+                if self._was_paused(draft):
                     return
                 match action:
                     case Finished(content):
@@ -301,10 +300,18 @@ class Session:
                         self._attempt(draft, action, partial(self.control.wait, seconds))
                     case _:
                         self._perform(draft, action, seen, fresh=number == 0)
-                if draft.attempts[-1].verdict not in ("performed", "dry"):
+                if draft.paused or draft.attempts[-1].verdict not in ("performed", "dry"):
                     return  # what follows counts on this one
         finally:
             draft.seconds["act"] = time.monotonic() - began
+
+    def _was_paused(self, draft: _Draft) -> bool:
+        """Whether the run was paused before the next action, which then is not performed."""
+        if not self.control.check():
+            return False
+        draft.paused = True
+        draft.remarks.append(PAUSED)
+        return True
 
     def _finish(self, draft: _Draft, action: Action, content: str) -> None:
         if plans.ended(self._plan) or self._reminded:
@@ -326,12 +333,14 @@ class Session:
         if policy.holds_secret(action) or (policy.origins is not None and not fresh):
             url = self._glance().url  # where the page is now, not where it was when the model began to think
         assert draft.decision is not None
-        thought = plans.without_plan(draft.decision.thought)
+        thought = plans.without_plan(draft.decision.thought) or draft.decision.thought
         judgement = policy.judge(action, thought=thought, url=url)
         if judgement.answer == "ask":
             if self.parts.on_confirm is None:
                 judgement = Judgement("refuse", f"{judgement.reason}, and nobody can be asked")
             elif self.parts.on_confirm(action, judgement.reason):
+                if self._was_paused(draft):  # or stopped, while the user was asked
+                    return
                 url = self._glance().url  # which may be another by now
                 judgement = policy.judge(action, thought=thought, url=url)
             else:
@@ -427,10 +436,10 @@ class Session:
             self._memories,
             draft.seconds,
         )
+        self.steps.append(step)
         if self.writer is not None:
             self.writer.step(step)
         self._notice = ""
-        self.steps.append(step)
         if draft.decision is not None:
             self.turns.append(Turn(seen, draft.decision, step.remarks))
             if len(self.turns) >= self.parts.images:  # the screenshot of the next step is one of them

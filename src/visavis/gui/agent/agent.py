@@ -1,7 +1,8 @@
 """`Agent`: a model, a screen and the rules between them."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ class Agent:
         limits = _limits(max_steps, max_seconds, max_tokens)
         if not instruction.strip():
             raise InputError(f"instruction: expected some words, got {instruction!r}")
-        with _Busy(self._lock):
+        with self._under_control(limits):
             writer = None
             if self._traces is not None:
                 writer = TraceWriter.create(
@@ -148,7 +149,7 @@ class Agent:
             TraceError: the folder holds no trace, a damaged one, or one of a finished run.
         """
         limits = _limits(max_steps, max_seconds, max_tokens)
-        with _Busy(self._lock):
+        with self._under_control(limits):
             trace = traces.read(folder)
             if trace.ending is not None and trace.ending.outcome == "finished":
                 raise TraceError(f"{folder}: expected a run that is not finished, got one that is")
@@ -156,7 +157,10 @@ class Agent:
             return self._go(trace.instruction, limits, TraceWriter.append(trace, hide=self.policy.hide), trace)
 
     def stop(self) -> None:
-        """End the run that is going on, if one is; from any thread, and at once unless the screen is busy."""
+        """End the run that is going on, if one is; from any thread, and at once unless the screen or the user is busy.
+
+        Nothing more is performed, whatever the user says to a question that is open.
+        """
         if control := self._control:
             control.stop()
 
@@ -170,24 +174,38 @@ class Agent:
         if control := self._control:
             control.resume()
 
+    @contextmanager
+    def _under_control(self, limits: Limits) -> Iterator[None]:
+        """One run at a time, as a screen is used from one thread; from here on it can be stopped."""
+        if not self._lock.acquire(blocking=False):
+            raise InputError(
+                "run: expected an agent at rest, got one with a run going on; stop it, or make another agent"
+            )
+        self.folder = None
+        self._control = Control(max_seconds=limits.seconds, emergency=self._has_stop_file)
+        try:
+            yield
+        finally:
+            self._control = None
+            self._lock.release()
+
+    def _has_stop_file(self) -> bool:
+        return self.folder is not None and (self.folder / STOP_FILE).exists()
+
     def _go(self, instruction: str, limits: Limits, writer: TraceWriter | None, trace: Trace | None) -> Run:
         steps = trace.steps if trace else ()
         spent = sum(seconds for step in steps for seconds in step.seconds.values())
         self.folder = None if writer is None else writer.folder
-        stop_file = None if writer is None else writer.folder / STOP_FILE
-        self._control = Control(
-            max_seconds=limits.seconds,
-            spent=spent,
-            emergency=(lambda: False) if stop_file is None else stop_file.exists,
-        )
+        control = self._control
+        assert control is not None
+        control.begin(spent)
         try:
             turns = trace.turns(before=len(steps) + 1, screenshots=self._parts.images - 1) if trace else ()
-            session = Session(self._parts, instruction, limits, self._control, writer, steps=steps, turns=turns)
+            session = Session(self._parts, instruction, limits, control, writer, steps=steps, turns=turns)
             if trace and steps:
                 session.first_seen = trace.screenshot(steps[0])
             ending = session.go()
         finally:
-            self._control = None
             if writer is not None:
                 writer.close()
         return Run(
@@ -229,22 +247,6 @@ class Agent:
                 "dry_run": policy.dry_run,
             },
         }
-
-
-class _Busy:
-    """One run at a time: a screen is used from one thread."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise InputError(
-                "run: expected an agent at rest, got one with a run going on; stop it, or make another agent"
-            )
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 def _limits(steps: int, seconds: float | None, tokens: int | None) -> Limits:

@@ -135,12 +135,14 @@ class RemoteModel:
             MissingExtraError: openai is not installed.
         """
         answer = self._ask(context)
-        if answer.end == "length":
-            raise ReplyError(
-                f"the reply was cut off after {self.max_tokens} tokens; think in fewer words, and come to the action",
-                answer.text,
-            )
-        reply = self.dialect.parse(answer.text, context.screenshot.size)
+        try:
+            if answer.end == "length":
+                problem = f"the reply was cut off after {self.max_tokens} tokens"
+                raise ReplyError(f"{problem}; think in fewer words, and come to the action", answer.text)
+            reply = self.dialect.parse(answer.text, context.screenshot.size)
+        except ReplyError as error:
+            error.tokens = answer.prompt_tokens + answer.completion_tokens
+            raise
         return Decision(answer.text, reply.thought, reply.actions, answer.prompt_tokens, answer.completion_tokens)
 
     def _ask(self, context: Context) -> _Answer:

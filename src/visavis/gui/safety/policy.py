@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import quote, quote_plus
 
 from visavis.errors import InputError
@@ -21,6 +21,7 @@ from visavis.gui.actions import (
     LongPress,
     Navigate,
     Press,
+    Release,
     Type,
     Wait,
 )
@@ -34,6 +35,7 @@ Answer = Literal["allow", "ask", "refuse"]
 STRICTNESS: tuple[Answer, ...] = ("allow", "ask", "refuse")
 PLACEHOLDER = re.compile(r"\{\{secret:([^{}]*)\}\}")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
+JUDGED = frozenset(get_args(Action)) - {Wait, Finished, CallUser}
 SHORTEST_SECRET = 3  # a shorter one is in every second text, and hiding it would tell more than it hides
 
 
@@ -60,9 +62,10 @@ class Policy:
     Args:
         origins: where a browser may be and go, in the form of `origins.matches`; None: anywhere. Off these the agent
             may only wait, go back, or open an address on them. A screen without addresses is nowhere.
-        kinds: answers for kinds of action, as `{OpenApp: "refuse", Navigate: "ask"}`; "allow" for all others.
-        consequential: the answer for a click, a key or Enter when the model's own words say that it buys, pays,
-            deletes or sends.
+        kinds: answers for kinds of action, as `{OpenApp: "refuse", Navigate: "ask"}`; "allow" for all others. Not for
+            `Wait`, `Finished` and `CallUser`, which no screen performs.
+        consequential: the answer for a click, a key or what is typed as one when the model's own words say that it
+            buys, pays, deletes or sends.
         secrets: by name; the model types "{{secret:NAME}}", and the value stands in its place only on its way to the
             screen.
         masks: boxes (left, top, right, bottom) in pixels of the screenshot that are black to model, trace and memory.
@@ -82,6 +85,9 @@ class Policy:
     def __post_init__(self) -> None:
         for pattern in self.origins or ():
             check_pattern("origins", pattern)
+        for kind in self.kinds:
+            if kind not in JUDGED:
+                raise InputError(f"kinds: expected actions of a screen, got {kind!r}")
         for answer in (*self.kinds.values(), self.consequential):
             if answer not in STRICTNESS:
                 raise InputError(f'kinds, consequential: expected "allow", "ask" or "refuse", got {answer!r}')
@@ -114,7 +120,7 @@ class Policy:
         if kind != "allow":
             verb = "must be confirmed" if kind == "ask" else "is not allowed"
             judgement = Judgement(kind, f"the action {type(action).__name__} {verb} here")
-        found = consequence(thought) if _triggers(action) else None
+        found = consequence(thought) if _triggers(self._typed(action)) else None
         if found and STRICTNESS.index(self.consequential) > STRICTNESS.index(judgement.answer):
             return Judgement(
                 self.consequential, f'by its words ("{found[1]}") this may {found[0]}, which cannot be taken back'
@@ -129,9 +135,7 @@ class Policy:
         """
         if reason := self._misuse_of_secrets(action, url):
             raise InputError(f"action: expected secrets where they may be typed, got another: {reason}")
-        if not isinstance(action, Type):
-            return action
-        return replace(action, text=PLACEHOLDER.sub(lambda found: self.secrets[found[1]].value, action.text))
+        return self._typed(action)
 
     def holds_secret(self, action: Action) -> bool:
         """Whether an action has a placeholder in it."""
@@ -195,6 +199,12 @@ class Policy:
                     return f"the secret {name} may not be typed at {_named(url)}"
         return ""
 
+    def _typed(self, action: Action) -> Action:
+        """The action with the values of secrets that there are."""
+        if not isinstance(action, Type):
+            return action
+        return replace(action, text=PLACEHOLDER.sub(lambda found: self.secrets[found[1]].value, action.text))
+
     def _hidden(self) -> dict[str, str]:
         """Every way a secret may be written, with its placeholder; the longest first, as one may be part of another."""
         found: dict[str, str] = {}
@@ -213,9 +223,9 @@ def _texts(action: Action) -> dict[str, str]:
 
 
 def _triggers(action: Action) -> bool:
-    """Whether an action can set something off: a click, a key, Enter."""
-    return isinstance(action, Click | LongPress | Drag | Hotkey | Press) or (
-        isinstance(action, Type) and "\n" in action.text
+    """Whether an action can set something off: a click, a key, Enter, a space on what has the focus."""
+    return isinstance(action, Click | LongPress | Drag | Hotkey | Press | Release) or (
+        isinstance(action, Type) and (action.text.isspace() or not {"\n", "\r"}.isdisjoint(action.text))
     )
 
 
