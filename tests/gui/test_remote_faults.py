@@ -164,7 +164,7 @@ def test_a_port_that_does_not_accept():
 )
 def test_no_http(behave):
     message, error = failure(behave)
-    assert message.startswith("expected a reply, got the end of the connection (")
+    assert message.startswith("expected a reply over HTTP, got none (")
     assert error.retry
 
 
@@ -189,7 +189,7 @@ def test_half_an_answer_in_one_piece(status):
         exchange.send(b'{"choices": [')
 
     message, error = failure(behave)
-    assert message.startswith("expected a reply, got the end of the connection (")
+    assert message.startswith("expected a reply over HTTP, got none (")
     assert error.retry
 
 
@@ -245,7 +245,7 @@ def test_a_page_in_place_of_the_api():
 
 def test_a_body_that_is_not_compressed_as_it_says():
     message, error = failure(raw(b"data: 5\n\n", content_encoding="gzip"))
-    assert message.startswith("expected a reply, got the end of the connection (")
+    assert message.startswith("expected a reply over HTTP, got none (")
     assert error.retry
     with Endpoint(
         raw(gzip.compress(b"data: " + json.dumps(delta(CLICK, "stop")).encode() + b"\n\n"), content_encoding="gzip")
@@ -343,6 +343,25 @@ def test_a_model_that_is_not_served():
     assert "it serves nothing" in failure(refused(404, "no"), models=())[0]
 
 
+@pytest.mark.parametrize(
+    "models",
+    [
+        lambda exchange: exchange.json(200, 5),
+        lambda exchange: exchange.json(200, {"data": 5}),
+        lambda exchange: exchange.json(200, {"data": [5]}),
+        lambda exchange: exchange.json(500, {}),
+        raw(b"<html>"),
+        raw(b"{", content_type="application/json"),
+        raw(b"{", content_type="application/json", content_length=99),
+        lambda exchange: exchange.reset(),
+    ],
+)
+def test_a_list_of_models_that_is_none(models):
+    message, error = failure(refused(404, "Not Found"), models=models)
+    assert message == "Not Found; is the address right? Most end in /v1"
+    assert not error.retry
+
+
 def test_the_list_of_models_does_not_hang(monkeypatch):
     monkeypatch.setattr("visavis.gui.model.remote.LIST_MODELS_S", SHORT_S)
     message, _ = failure(refused(404, "Not Found"), models=silent)
@@ -421,6 +440,12 @@ def test_images_that_a_server_never_takes():
     message, error = failure(refused(400, "At most 0 image(s) may be provided in one request."), context=context)
     assert message == "expected a reply, got 400: At most 0 image(s) may be provided in one request."
     assert not error.retry
+    few = refused(429, "Rate limit reached for images per minute: Limit 1")
+    with Endpoint(few) as endpoint:
+        model = asked(endpoint.url)
+        with pytest.raises(EndpointError, match="got 429"):
+            model.decide(context)
+        assert model.images is None  # it takes two, but not now
     with Endpoint(refused(400, "This model does not support multiple images.")) as endpoint:
         with pytest.raises(EndpointError, match="does not support multiple images"):
             asked(endpoint.url).decide(context)
@@ -457,6 +482,10 @@ def test_a_key_is_in_no_error(behave):
     told = "".join(traceback.format_exception(caught.value))
     assert KEY[:10] not in f"{told}{caught.value!r}{model!r}{model.name}"
     assert endpoint.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_key_that_is_a_word_does_not_garble_what_is_said():
+    assert failure(refused(400, "none of that"), api_key="none")[0] == "expected a reply, got 400: none of that"
 
 
 def test_a_password_in_an_address_is_in_no_error():

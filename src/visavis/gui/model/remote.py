@@ -32,6 +32,7 @@ __all__ = ["RemoteModel"]
 
 LONGEST_REPLY = 1_000_000  # characters; a server that never ends is cut off
 LONGEST_COMPLAINT = 300
+SHORTEST_KEY = 8  # letters; a shorter one keeps no secret, and may be a word such as "none"
 LIST_MODELS_S = 5.0
 WRONG_ADDRESS = "is the address right? Most end in /v1"
 PASSING = (408, 409, 425, 429)  # and those from 500 on
@@ -156,7 +157,7 @@ class RemoteModel:
             try:
                 return _run(self._stream(self._request(told)))
             except openai.APIError as error:
-                if not self._adapts(self._complaint(error), shown):
+                if not self._adapts(error, shown):
                     raise self._failure(error) from None  # what it says may hold the key
 
     def _sent(self, message: Message[Screenshot]) -> dict[str, Any]:
@@ -258,22 +259,19 @@ class RemoteModel:
             return f"; {WRONG_ADDRESS}"
         return f"; it serves {self._said(names) or 'nothing'}, not {self.name}"
 
-    def _adapts(self, complaint: str, shown: int) -> bool:
+    def _adapts(self, error: "APIError", shown: int) -> bool:
         """Whether the server may take the request in another form, which the next one has."""
-        if _TOO_LONG.search(complaint):
+        complaint = self._complaint(error)
+        if _status(error) == 429 or _TOO_LONG.search(complaint):  # it takes this form, but not now or not so long
             return False
         if "max_completion_tokens" in complaint and self._limit_name == "max_tokens":
             self._limit_name = "max_completion_tokens"
             return True
-        if shown > 1 and "image" in complaint.lower():
-            for pattern in _MOST_IMAGES:
-                if found := pattern.search(complaint):
-                    most = int(found[1]) if pattern.groups else 1
-                    if 0 < most < shown:
-                        self.images = most
-                        return True
-                    return False
-        return False
+        most = _most_images(complaint)
+        if most is None or not 0 < most < shown:
+            return False
+        self.images = most
+        return True
 
     def _failure(self, error: "APIError") -> EndpointError:
         said = self._complaint(error)
@@ -296,7 +294,7 @@ class RemoteModel:
         said = self._said(str(cause)) or type(cause).__name__
         if "Connect" in type(cause).__name__:
             return self._error(f"expected a connection, got none ({said}); does the server run there?", retry=True)
-        return self._error(f"expected a reply, got the end of the connection ({said})", retry=True)
+        return self._error(f"expected a reply over HTTP, got none ({said})", retry=True)
 
     def _error(self, problem: str, *, retry: bool = False, wait_s: float = 0.0) -> EndpointError:
         return EndpointError(f"{self._shown}: {problem}", retry=retry, wait_s=wait_s)
@@ -310,7 +308,7 @@ class RemoteModel:
 
     def _said(self, text: str) -> str:
         """What a server says in one short line; one that repeats the key is not quoted with it."""
-        if self._api_key:
+        if self._api_key and len(self._api_key) >= SHORTEST_KEY:
             text = text.replace(self._api_key, "[api_key]")
         text = " ".join(text.split())
         return text if len(text) <= LONGEST_COMPLAINT else f"{text[:LONGEST_COMPLAINT]} ..."
@@ -402,6 +400,16 @@ def _status(error: "APIError") -> int | None:
     if isinstance(status, int):
         return status
     return int(error.code) if error.code is not None and re.fullmatch(r"[45]\d\d", error.code) else None
+
+
+def _most_images(complaint: str) -> int | None:
+    """How many images a server says that it takes; None: that is not what it complains about."""
+    if "image" not in complaint.lower():
+        return None
+    for pattern in _MOST_IMAGES:
+        if found := pattern.search(complaint):
+            return int(found[1]) if pattern.groups else 1
+    return None
 
 
 def _wait_s(error: "APIError") -> float:
