@@ -18,11 +18,12 @@ STEP_PX = 8  # between two events of a drag
 
 
 class Hands:
-    """The hands of one player: its place in the grid, and the modifiers it holds."""
+    """The hands of one player: its place in the grid, the modifiers it holds, and where its pointer is."""
 
     def __init__(self, origin: Point) -> None:
         self.origin = origin
         self.held: set[str] = set()
+        self.pointer: Point | None = None  # where it last was in this episode
 
     def types(self, action: Action) -> bool:
         """Whether the action needs the keyboard."""
@@ -66,10 +67,12 @@ class Hands:
 
     def move(self, point: Point) -> Call:
         """What takes the pointer to a point."""
+        self.pointer = point
         return self._mouse("mouseMoved", point)
 
     def release(self) -> Iterator[Call]:
-        """Let go of whatever is still held."""
+        """Let go of whatever is still held, for the next episode."""
+        self.pointer = None
         for key in sorted(self.held):
             yield self._key(key, down=False)
 

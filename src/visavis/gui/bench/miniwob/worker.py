@@ -157,7 +157,13 @@ class Worker:
         """What scripted players read of these frames; never for a model."""
         snapshots = self._evaluate("grid.snapshot", list(frames))
         return [
-            Page.of(snapshot, self._seen[number].episode.task, self._seen[number].instruction)
+            Page.of(
+                snapshot,
+                self._seen[number].episode.task,
+                self._seen[number].instruction,
+                held=frozenset(self._hands[number].held),
+                pointer=self._hands[number].pointer,
+            )
             for number, snapshot in zip(frames, snapshots, strict=True)
         ]
 

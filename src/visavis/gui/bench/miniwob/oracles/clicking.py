@@ -57,11 +57,36 @@ def _click_option(page: Page) -> Action:
 
 def _click_checkboxes(page: Page) -> Action:
     (names,) = page.said(r"Select (.+) and click Submit")
+    return _check_all(page, names.split(", "))
+
+
+def _check_all(page: Page, wanted: list[str]) -> Action:
     for label in page.all("label"):
-        action = check(label.one("input"), label.content in names.split(", "))
+        action = check(label.one("input"), label.content in wanted)
         if action:
             return action
     return _submit(page)
+
+
+_SYNONYMS = """
+    big large huge enormous gigantic; small tiny little mini petite; red scarlet crimson vermillion;
+    happy cheerful joyful gleeful delighted; sad unhappy sorrowful miserable tragic; angry mad furious irritated;
+    evil wicked immoral sinful corrupt depraved; wrong incorrect mistaken erroneous; real genuine actual;
+    strange odd peculiar unusual weird; stop cease halt end finish; scared terrified panicked fearful frightened afraid;
+    quiet calm peaceful serene mild; old aged archaic; love like adore favor; kill murder assassinate;
+    keep retain preserve sustain maintain; hide conceal camouflage; hate despise loathe detest dislike;
+    funny humorous amusing comical laughable; fat fleshy plump chubby; stupid dumb dull unwise;
+    delicious savory delectable appetizing; cut slice carve chop; brave courageous fearless;
+    begin start initiate launch; answer reply response; television televisions TV TVs; house home houses homes;
+    fire flame fires flames; pig pork swine; rabbit rabbits bunny bunnies;
+    car cars automobile automobiles vehicle vehicles; water
+"""
+
+
+def _click_checkboxes_soft(page: Page) -> Action:
+    names = page.said(r"similar to (.+) and click Submit")[0].split(", ")
+    groups = [group.split() for group in _SYNONYMS.split(";")]
+    return _check_all(page, [word for group in groups if set(group) & set(names) for word in group])
 
 
 def _focus_text(page: Page) -> Action:
@@ -87,6 +112,9 @@ ORACLES = {
     "click-button": _click_button,
     "click-button-sequence": _click_button_sequence,
     "click-checkboxes": _click_checkboxes,
+    "click-checkboxes-large": _click_checkboxes,
+    "click-checkboxes-soft": _click_checkboxes_soft,
+    "click-checkboxes-transfer": _click_checkboxes,
     "click-color": _click_color,
     "click-dialog": _click_dialog,
     "click-dialog-2": _click_dialog_2,

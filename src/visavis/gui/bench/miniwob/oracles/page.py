@@ -88,9 +88,19 @@ class Page:
     task: str
     instruction: str
     elements: list[Element]  # in the order of the page
+    held: frozenset[str] = frozenset()  # the modifiers that the player holds down
+    pointer: Point | None = None  # where the player has it; None if it has not been in this episode
 
     @classmethod
-    def of(cls, snapshot: list[dict[str, Any]], task: str, instruction: str) -> Self:
+    def of(
+        cls,
+        snapshot: list[dict[str, Any]],
+        task: str,
+        instruction: str,
+        *,
+        held: frozenset[str] = frozenset(),
+        pointer: Point | None = None,
+    ) -> Self:
         """From what frame.js tells."""
         elements: list[Element] = []
         for node in snapshot:
@@ -100,7 +110,7 @@ class Page:
             elements.append(Element(**node | lists | {"words": words, "parent": above}))
             if above:
                 above.children.append(elements[-1])
-        return cls(task, instruction, elements)
+        return cls(task, instruction, elements, held, pointer)
 
     def all(self, tag: str = "", **wanted: Any) -> list[Element]:
         """The elements that fit everything said.
