@@ -1,14 +1,17 @@
 """Ways around a run's safety, budgets and record that were open once."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from tests.gui.endpoint import Endpoint, streamed
 from tests.gui.fake_screen import FakeScreen
 from tests.gui.test_agent import FOCUS, PRESS, agent, in_thread, remarks, until
 from tests.gui.test_remote import asked
-from visavis.errors import InputError, ReplyError, TraceError
+from visavis.errors import EndpointError, InputError, ReplyError, TraceError
 from visavis.gui import trace as traces
 from visavis.gui.actions import MOBILE, CallUser, Click, Finished, Press, Release, Type, Wait
+from visavis.gui.agent import _control as controls
 from visavis.gui.agent import _session as sessions
 from visavis.gui.model import Context, ScriptedModel
 from visavis.gui.safety import Policy, Secret
@@ -79,6 +82,24 @@ def test_a_stop_while_a_run_is_prepared_counts(tmp_path, monkeypatch):
     assert (run.outcome, run.reason, run.steps) == ("stopped", "user", ())
     monkeypatch.setattr(traces, "read", read)
     assert runner.continue_run(run.trace, max_steps=2).reason == "steps"  # a stop is for one run
+
+
+def test_time_that_the_user_takes_does_not_count(tmp_path, monkeypatch):
+    """Neither in the run nor in the rest of it that is resumed; as for a pause."""
+    clock = [0.0]
+    monkeypatch.setattr(controls, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def later(*_):
+        clock[0] += 1000
+        return "yes"
+
+    screen, model = FakeScreen(), ScriptedModel(BUY, CallUser("Really?"), FOCUS, EndpointError("gone", retry=False))
+    runner = agent(model, screen, on_confirm=later, on_question=later, trace=tmp_path)
+    run = runner.run("Buy it", max_seconds=500)
+    assert (run.reason, screen.done) == ("model", [PRESS, FOCUS])
+    assert clock == [2000]
+    assert sum(seconds for step in run.steps for seconds in step.seconds.values()) == 0
+    assert runner.continue_run(run.trace, max_seconds=500).outcome == "finished"
 
 
 def test_a_run_that_cannot_begin_leaves_the_agent_at_rest(tmp_path):

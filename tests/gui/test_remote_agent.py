@@ -183,10 +183,12 @@ def test_nothing_is_left_open(monkeypatch):
     faults = (silent, half("Thought: I"), raw(b"data: {\n\n"), refused(500, "no"), lambda exchange: exchange.reset())
     with Endpoint(*faults, whole("Action: press_home()"), PRESS) as endpoint, warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = asked(endpoint.url, dialect=MOBILE, first_token_s=2.0)
         context = Context("Press", screenshot())
         monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-        for _ in faults:
+        with pytest.raises(EndpointError):
+            asked(endpoint.url, dialect=MOBILE, first_token_s=0.3).decide(context)
+        model = asked(endpoint.url, dialect=MOBILE)
+        for _ in faults[1:]:
             with pytest.raises(EndpointError):
                 model.decide(context)
         gc.collect()

@@ -129,11 +129,6 @@ def test_nobody_listens():
         assert caught.value.retry
 
 
-def test_a_host_that_is_none():
-    with pytest.raises(EndpointError, match=r"^http://host\.invalid/v1: expected a connection, got none"):
-        asked("http://host.invalid/v1").decide(CONTEXT)
-
-
 def test_a_port_that_does_not_accept():
     """Its queue is full, so that the connection is never made."""
     with socket.socket() as listener:
@@ -269,7 +264,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(chunks=st.lists(JSON | st.fixed_dictionaries({"choices": st.lists(JSON, max_size=2)}), max_size=3))
 def test_any_json_at_all(garbage_endpoint, chunks):
     """Whatever it sends, as a stream or in one piece, with any status: nothing but our errors comes out."""

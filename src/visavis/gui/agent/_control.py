@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from visavis.gui.trace import Reason
@@ -29,7 +30,7 @@ class Control:
     """One run's.
 
     Args:
-        max_seconds: for the whole run; time that it is paused does not count.
+        max_seconds: for the whole run; time that it is paused or the user is asked does not count.
         emergency: whether someone asks for a stop by other means.
     """
 
@@ -63,7 +64,7 @@ class Control:
         self._began = time.monotonic() - spent
 
     def elapsed(self) -> float:
-        """Seconds of the run so far."""
+        """Seconds of the run so far that count."""
         return time.monotonic() - self._began
 
     def check(self) -> bool:
@@ -79,10 +80,9 @@ class Control:
         self._wait(0.0, lambda: False)
         if not self._paused:
             return False
-        began = time.monotonic()
-        while self._paused:
-            self._wait(POLL_S, lambda: not self._paused, limit=False)
-        self._began += time.monotonic() - began
+        with self._held():
+            while self._paused:
+                self._wait(POLL_S, lambda: not self._paused, limit=False)
         return True
 
     def wait(self, seconds: float) -> None:
@@ -106,6 +106,19 @@ class Control:
         while not self._wait(3600.0, lambda: work.finished):
             pass
         return work.result()
+
+    def hold(self, function: Callable[[], T]) -> T:
+        """Call a function that asks the user; the time that it takes does not count."""
+        with self._held():
+            return function()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - began
 
     def _wait(self, seconds: float, until: Callable[[], bool], *, limit: bool = True) -> bool:
         end = time.monotonic() + seconds

@@ -1,6 +1,5 @@
 """One run of an agent: look, think, act, until it ends in one of the ways that have a name."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -194,7 +193,7 @@ class Session:
 
     def _look(self, number: int) -> None:
         """See what step `number` begins with."""
-        began = time.monotonic()
+        began = self.control.elapsed()
         self._seen = None
         seen = self._glance()
         if self.first_seen is None:
@@ -202,7 +201,7 @@ class Session:
             self._memories = self._memories or self.parts.recall(self.instruction, seen)
         if self.writer is not None:
             self.writer.screenshot(number, seen.pixels)
-        self._seen, self._look_s = seen, time.monotonic() - began
+        self._seen, self._look_s = seen, self.control.elapsed() - began
 
     def _glance(self) -> Screenshot:
         return self.parts.policy.mask(self._again(self.parts.screen.screenshot, self.parts.retries.screenshot))
@@ -228,7 +227,7 @@ class Session:
     # Thinking ---------------------------------------------------------------------------------------------------------
 
     def _think(self, draft: _Draft, seen: Screenshot) -> None:
-        began = time.monotonic()
+        began = self.control.elapsed()
         turns = recent(self.turns, images=self.parts.images - 1, tokens=self.parts.history_tokens)
         context = Context(self.told, seen, turns, self._memories, self._plan)
         try:
@@ -247,7 +246,7 @@ class Session:
         except EndpointError as error:
             raise _End(Ending("failed", "model", message=self._hide(error))) from error
         finally:
-            draft.seconds["think"] = time.monotonic() - began
+            draft.seconds["think"] = self.control.elapsed() - began
 
     def _ask(self, context: Context) -> Decision:
         decide = partial(self.parts.model.decide, context)
@@ -281,7 +280,7 @@ class Session:
         return ready
 
     def _act(self, draft: _Draft, seen: Screenshot) -> None:
-        began = time.monotonic()
+        began = self.control.elapsed()
         decision = draft.decision
         assert decision is not None
         before = self._plan
@@ -303,7 +302,7 @@ class Session:
                 if draft.paused or draft.attempts[-1].verdict not in ("performed", "dry"):
                     return  # what follows counts on this one
         finally:
-            draft.seconds["act"] = time.monotonic() - began
+            draft.seconds["act"] = self.control.elapsed() - began
 
     def _was_paused(self, draft: _Draft) -> bool:
         """Whether the run was paused before the next action, which then is not performed."""
@@ -322,7 +321,8 @@ class Session:
         draft.remarks.append(plans.still_open(self._plan))
 
     def _ask_user(self, draft: _Draft, action: Action, question: str) -> None:
-        answer = self.parts.on_question(question) if self.parts.on_question else None
+        ask = self.parts.on_question
+        answer = self.control.hold(partial(ask, question)) if ask else None
         draft.attempts.append(Attempt(action, "performed"))
         if answer is None:
             raise _End(Ending("call_user", answer=question))
@@ -338,7 +338,7 @@ class Session:
         if judgement.answer == "ask":
             if self.parts.on_confirm is None:
                 judgement = Judgement("refuse", f"{judgement.reason}, and nobody can be asked")
-            elif self.parts.on_confirm(action, judgement.reason):
+            elif self.control.hold(partial(self.parts.on_confirm, action, judgement.reason)):
                 if self._was_paused(draft):  # or stopped, while the user was asked
                     return
                 url = self._glance().url  # which may be another by now
@@ -356,7 +356,7 @@ class Session:
         self._attempt(draft, action, partial(self._again, perform, self.parts.retries.action, acting=True))
 
     def _attempt(self, draft: _Draft, action: Action, function: Callable[[], None]) -> None:
-        began = time.monotonic()
+        began = self.control.elapsed()
         verdict: Verdict = "unknown"  # until it is known, by Ctrl-C in its midst too
         note = ""
         try:
@@ -372,7 +372,7 @@ class Session:
                 f"The screen had a problem with this action, and {may} ({note}). Look before you go on."
             )
         finally:
-            draft.attempts.append(Attempt(action, verdict, note, time.monotonic() - began))
+            draft.attempts.append(Attempt(action, verdict, note, self.control.elapsed() - began))
 
     # Reflecting -------------------------------------------------------------------------------------------------------
 

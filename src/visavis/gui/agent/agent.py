@@ -107,7 +107,7 @@ class Agent:
         Args:
             instruction: in words, of any language that the model understands.
             max_steps: a step is one look and one decision of the model.
-            max_seconds: of the whole run, without the time that it is paused.
+            max_seconds: of the whole run, without the time that it is paused or the user is asked.
             max_tokens: read and written by the model, as it counts them; a decision that exceeds them is the last.
 
         Raises:
