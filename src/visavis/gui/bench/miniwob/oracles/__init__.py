@@ -7,7 +7,7 @@ wherever another player has come to.
 from collections.abc import Callable, Mapping
 
 from visavis.gui.actions import Action
-from visavis.gui.bench.miniwob.oracles import clicking, dates, email, numbers, social, text, typing
+from visavis.gui.bench.miniwob.oracles import clicking, dates, email, forms, numbers, social, text, typing
 from visavis.gui.bench.miniwob.oracles.page import Element, Page, Word
 
 __all__ = ["ORACLES", "Element", "Oracle", "Page", "Word"]
@@ -18,6 +18,7 @@ ORACLES: Mapping[str, Oracle] = {
     **clicking.ORACLES,
     **dates.ORACLES,
     **email.ORACLES,
+    **forms.ORACLES,
     **numbers.ORACLES,
     **social.ORACLES,
     **text.ORACLES,

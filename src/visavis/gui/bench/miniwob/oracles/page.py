@@ -172,7 +172,7 @@ def fill(entry: Element, text: str) -> Action | None:
         return press(entry)
     if entry.value and entry.selection != (0, len(entry.value)):
         return Hotkey(("ctrl", "a"))
-    return Type(text)
+    return Type(text) if text else Hotkey(("backspace",))
 
 
 def choose(entry: Element, text: str) -> Action | None:
