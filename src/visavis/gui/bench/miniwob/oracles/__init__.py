@@ -7,7 +7,20 @@ wherever another player has come to.
 from collections.abc import Callable, Mapping
 
 from visavis.gui.actions import Action
-from visavis.gui.bench.miniwob.oracles import clicking, dates, email, forms, numbers, social, text, typing
+from visavis.gui.bench.miniwob.oracles import (
+    clicking,
+    dates,
+    drawing,
+    email,
+    forms,
+    numbers,
+    ordering,
+    searching,
+    social,
+    text,
+    typing,
+    unfolding,
+)
 from visavis.gui.bench.miniwob.oracles.page import Element, Page, Word
 
 __all__ = ["ORACLES", "Element", "Oracle", "Page", "Word"]
@@ -17,10 +30,14 @@ Oracle = Callable[[Page], Action]
 ORACLES: Mapping[str, Oracle] = {
     **clicking.ORACLES,
     **dates.ORACLES,
+    **drawing.ORACLES,
     **email.ORACLES,
     **forms.ORACLES,
     **numbers.ORACLES,
+    **ordering.ORACLES,
+    **searching.ORACLES,
     **social.ORACLES,
     **text.ORACLES,
     **typing.ORACLES,
+    **unfolding.ORACLES,
 }
