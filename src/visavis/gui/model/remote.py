@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,8 +25,6 @@ from visavis.gui.model.protocol import Context, Decision
 from visavis.gui.screen import Screenshot
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
     from openai import APIError, AsyncOpenAI
 
 __all__ = ["RemoteModel"]
@@ -187,7 +186,6 @@ class RemoteModel:
         return request if self.temperature is None else {**request, "temperature": self.temperature}
 
     async def _stream(self, request: dict[str, Any]) -> _Answer:
-        import httpx2  # openai's own, which lets some of its errors through
         import openai
 
         answer = _Answer()
@@ -196,7 +194,7 @@ class RemoteModel:
                 await self._receive(answer, client, request)
             except openai.NotFoundError as error:
                 raise self._error(f"{self._complaint(error)}{await self._models(client)}") from None
-            except (openai.APIConnectionError, httpx2.RequestError) as error:
+            except (openai.APIConnectionError, _http().RequestError) as error:
                 if not answer.begun:
                     raise self._unreached(error) from None
         if answer.end == "content_filter":
@@ -341,12 +339,17 @@ def _run(asked: Coroutine[Any, Any, _Answer]) -> _Answer:
         return thread.submit(asyncio.run, asked).result()
 
 
-@cache
-def _certificates() -> "SSLContext":
-    """Read once: that takes longer than to send a request."""
-    import httpx2
+def _http() -> Any:
+    """The library that openai sends requests with, the one of its client, and some of whose errors it lets through."""
+    import openai
 
-    return httpx2.create_ssl_context()
+    return import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__)
+
+
+@cache
+def _certificates() -> Any:
+    """Read once: that takes longer than to send a request."""
+    return _http().create_ssl_context()
 
 
 def _kind(stream: Any) -> str:
