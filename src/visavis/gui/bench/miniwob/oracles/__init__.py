@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from visavis.gui.actions import Action
 from visavis.gui.bench.miniwob.oracles import (
     clicking,
+    controls,
     dates,
+    dragging,
     drawing,
     email,
     forms,
@@ -27,7 +29,9 @@ Oracle = Callable[[Page], Action]
 
 ORACLES: Mapping[str, Oracle] = {
     **clicking.ORACLES,
+    **controls.ORACLES,
     **dates.ORACLES,
+    **dragging.ORACLES,
     **drawing.ORACLES,
     **email.ORACLES,
     **forms.ORACLES,
