@@ -148,6 +148,7 @@ def test_replies_that_do_not_parse_use_up_tokens_too():
         Type("yes\r"),  # screens press Enter for it as for \n
         Type("\r\n"),
         Type(" "),  # on a button that has the focus it is a click
+        Type("\t "),
         Press("space"),
         Release("space"),  # which is done when the key is let go
         Type("{{secret:answer}}"),  # with Enter in it
@@ -159,10 +160,20 @@ def test_every_way_to_set_something_off_is_asked_about(action):
     assert policy.judge(action, thought="This opens the menu").answer == "allow"
 
 
-@pytest.mark.parametrize("action", [Type("to whom it may concern"), Type("{{secret:pin}}"), Type("")])
+@pytest.mark.parametrize("action", [Type("to whom it may concern"), Type("{{secret:pin}}"), Type(""), Type("\t")])
 def test_to_type_a_text_sets_nothing_off(action):
     policy = Policy(secrets={"pin": Secret("4711", ("*",))})
     assert policy.judge(action, thought="I write what I want to send").answer == "allow"
+
+
+def test_a_reason_holds_no_secret():
+    """It is told to whoever watches the steps, and by the run."""
+    screen, told = FakeScreen(url="data:text/html,hunter2"), []
+    policy = Policy(origins=("https://example.org",), secrets={"pin": Secret("hunter2", ("*",))})
+    run = agent(ScriptedModel(then=PRESS), screen, policy=policy, on_step=told.append).run("Press")
+    assert run.reason == "refused"
+    assert "an address without origin ('data:text/html,{{sec')" in run.message
+    assert "hunt" not in f"{run!r}{told!r}"
 
 
 def test_a_thought_that_is_nothing_but_a_plan_is_about_what_is_done():

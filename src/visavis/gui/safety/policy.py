@@ -180,12 +180,11 @@ class Policy:
         if isinstance(action, Navigate):
             if matches(action.url, self.origins):
                 return ""
-            return f"{_named(action.url)} is not among the addresses that may be opened: {', '.join(self.origins)}"
+            return f"{self._named(action.url)} is not among the addresses that may be opened: {', '.join(self.origins)}"
         if matches(url, self.origins) or isinstance(action, Back | Home):
             return ""
-        return (
-            f"the page is at {_named(url)}, where nothing may be done; go back, or to one of: {', '.join(self.origins)}"
-        )
+        here, allowed = self._named(url), ", ".join(self.origins)
+        return f"the page is at {here}, where nothing may be done; go back, or to one of: {allowed}"
 
     def _misuse_of_secrets(self, action: Action, url: str | None) -> str:
         for text in _texts(action).values():
@@ -196,7 +195,7 @@ class Policy:
                 if not isinstance(action, Type | Finished | CallUser):
                     return f"a secret can be typed, but not be part of the action {type(action).__name__}"
                 if isinstance(action, Type) and not matches(url, self.secrets[name].origins):
-                    return f"the secret {name} may not be typed at {_named(url)}"
+                    return f"the secret {name} may not be typed at {self._named(url)}"
         return ""
 
     def _typed(self, action: Action) -> Action:
@@ -204,6 +203,13 @@ class Policy:
         if not isinstance(action, Type):
             return action
         return replace(action, text=PLACEHOLDER.sub(lambda found: self.secrets[found[1]].value, action.text))
+
+    def _named(self, url: str | None) -> str:
+        """An address for a sentence: no more of it than its origin, the rest may hold anything."""
+        if url is None:
+            return "an unknown place"
+        url = self.hide(url)  # before it is cut: half a secret would not be found
+        return origin(url) or f"an address without origin ({url[:20]!r})"
 
     def _hidden(self) -> dict[str, str]:
         """Every way a secret may be written, with its placeholder; the longest first, as one may be part of another."""
@@ -225,10 +231,6 @@ def _texts(action: Action) -> dict[str, str]:
 def _triggers(action: Action) -> bool:
     """Whether an action can set something off: a click, a key, Enter, a space on what has the focus."""
     return isinstance(action, Click | LongPress | Drag | Hotkey | Press | Release) or (
-        isinstance(action, Type) and (action.text.isspace() or not {"\n", "\r"}.isdisjoint(action.text))
+        isinstance(action, Type)
+        and (not {"\n", "\r"}.isdisjoint(action.text) or (action.text.isspace() and " " in action.text))
     )
-
-
-def _named(url: str | None) -> str:
-    """An address for a sentence: no more of it than its origin, the rest may hold anything."""
-    return "an unknown place" if url is None else origin(url) or f"an address without origin ({url[:20]!r})"
