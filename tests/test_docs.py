@@ -47,7 +47,10 @@ def test_code_of_a_page(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.name)
-def test_example(script, tmp_path):
-    skip_without_models(script.read_text())
+def test_example(script, tmp_path, request):
+    text = script.read_text()
+    skip_without_models(text)
+    if "ChromiumScreen(" in text:
+        request.getfixturevalue("chromium")
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

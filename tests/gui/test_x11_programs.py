@@ -7,7 +7,10 @@ import pytest
 from Xlib import X
 
 from tests.gui.x11 import opened, running, until
+from visavis.app.trace_page import write_page
 from visavis.errors import InputError
+from visavis.gui import Agent, ScriptedModel
+from visavis.gui import trace as traces
 from visavis.gui.actions import Click, Drag, Hotkey, OpenApp, Press, Release, Scroll, Type
 from visavis.gui.screen import X11Screen
 
@@ -78,33 +81,35 @@ def test_text_of_every_kind_is_saved_by_an_editor(mousepad, at_home):
 
 
 @needs("mousepad")
-def test_ten_steps_in_an_editor(mousepad, at_home, x_display):
+def test_an_agent_works_in_an_editor(mousepad, at_home, x_display):
     """Menus, a dialog, the clipboard, a held key, the mouse: the file says that each step did what it should."""
     screen, (x, y) = mousepad
     file = at_home / "notes.txt"
     first_line, menu = (x + 30, y + 62), (x + 20, y + 12)
-    for action in (
-        Type("alpha beta\ngamma 世界\n"),
-        Hotkey(("ctrl", "home")),
-        Press("shift"),
-        Hotkey(("end",)),
-        Release("shift"),  # the first line is selected
-        Hotkey(("ctrl", "c")),
-        Hotkey(("ctrl", "end")),
-        Hotkey(("ctrl", "v")),
-        Click(first_line, count=2),  # a word
-        Type("omega"),
-        Drag(((x + 3, y + 80), (x + 300, y + 81))),  # the second line
-        Type("delta"),
-        Scroll(first_line, down=2),
-        Click(menu),
-        Click((x + 40, y + 164)),  # Save
-        Type(str(file)),
-    ):
-        screen.perform(action)
+    model = ScriptedModel(
+        ("I write two lines.", Type("alpha beta\ngamma 世界\n")),
+        ("To the beginning.", Hotkey(("ctrl", "home"))),
+        ("I mark the first line.", Press("shift"), Hotkey(("end",)), Release("shift")),
+        ("I copy it to the end.", Hotkey(("ctrl", "c")), Hotkey(("ctrl", "end")), Hotkey(("ctrl", "v"))),
+        ("I mark a word.", Click(first_line, count=2)),
+        ("Another takes its place.", Type("omega")),
+        ("I mark the second line.", Drag(((x + 3, y + 80), (x + 300, y + 81)))),
+        ("Another takes its place.", Type("delta")),
+        ("Is there more below?", Scroll(first_line, down=2)),
+        ("I open the menu.", Click(menu)),
+        ("I choose Save.", Click((x + 40, y + 164))),
+        ("I name the file.", Type(str(file))),
+    )
+    run = Agent(model, screen, trace=at_home / "runs").run("Write a note")
+    assert (run.outcome, len(run.steps)) == ("finished", 13)
     submit(screen, "Save As")
     until(lambda: file.read_text(encoding="utf-8") == "omega beta\ndelta\nalpha beta")
     assert f"{file} - Mousepad" in windows(x_display)
+    trace = traces.read(run.trace)
+    assert {attempt.verdict for step in trace.steps for attempt in step.attempts} == {"performed"}
+    assert [step.number for step in trace.steps if step.changed is False] == [2, 9]  # a cursor; nothing to scroll
+    write_page(trace, at_home / "page.html")
+    assert (at_home / "page.html").read_text().count("data:image/") >= 13
 
 
 @needs("xterm")

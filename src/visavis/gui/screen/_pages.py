@@ -41,7 +41,7 @@ _COUNTED = {"Document", "Stylesheet", "Script", "XHR", "Fetch", "Image", "Font"}
 # Lists that drop down are drawn by the page itself, so that they are part of its picture.
 _LISTS = """(() => {
   const sheet = new CSSStyleSheet(), list = 'select:not([multiple]):not([size])';
-  sheet.replaceSync(`${list}, ${list}::picker(select) { appearance: base-select }`);
+  sheet.replaceSync(`${list}, ${list}::picker(select) { appearance: base-select; align-items: center }`);
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
 })()"""
 _REFUSED = """<!doctype html><meta charset="utf-8"><title>Not allowed</title>
