@@ -1,5 +1,6 @@
 """Pages of a folder opened in a Chromium that reaches nothing else: their picture, and what there is to click on it."""
 
+import math
 import queue
 import time
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class Pages:
     def __init__(self, folder: Path) -> None:
         self._server = Server(folder)
         self._browser: Browser | None = None
-        self._loaded: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
         own = self._server.address.removeprefix("http://")
         flags = [f"--proxy-server={_NOWHERE}", f"--proxy-bypass-list=<-loopback>;{own}", "--hide-scrollbars"]
         try:
@@ -120,19 +121,14 @@ class Pages:
             ScreenError: the browser is gone or does not answer in time.
         """
         width, height, scale = viewport
-        self._call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
-        )
-        address = f"{self._server.address}/{quote(page)}"
-        if not self._open(address):
-            return None
-        scroll = f"scrollTo(0, {down} * (document.documentElement.scrollHeight - innerHeight))"
-        self._evaluate(scroll)
-        png = self._rest()
-        if png is None or self._evaluate("location.href.split('#')[0].split('?')[0]") != address:
-            return None
-        things = self._things(scale)
-        return Look(png, things) if self._picture() == png else None
+        shape = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", **shape)
+        try:
+            return self._look(f"{self._server.address}/{quote(page)}", scale, down)
+        except ScreenError:
+            if not self._connection.alive:
+                raise
+            return None  # it went elsewhere while it was looked at
 
     def close(self) -> None:
         """End the browser; more than once is the same as once."""
@@ -148,15 +144,33 @@ class Pages:
     ) -> None:
         self.close()
 
+    def _look(self, address: str, scale: float, down: float) -> Look | None:
+        if not self._open(address):
+            return None
+        scroll = f"scrollTo(0, {down} * (document.documentElement.scrollHeight - innerHeight))"
+        self._evaluate(scroll)
+        png = self._rest()
+        if png is None or self._evaluate("location.href.split('#')[0].split('?')[0]") != address:
+            return None
+        things = self._things(scale)
+        return Look(png, things) if self._picture() == png else None
+
     def _open(self, address: str) -> bool:
         visit = self._call("Page.navigate", url=address)
+        own = visit["frameId"], visit.get("loaderId")
         until = time.monotonic() + _LOAD_S
+        begun = False
         while "errorText" not in visit:
             try:
-                if self._loaded.get(timeout=max(until - time.monotonic(), 0)) == visit["loaderId"]:
-                    return True
+                name, frame, loader = self._events.get(timeout=max(until - time.monotonic(), 0))
             except queue.Empty:
                 break
+            if name == "load" and (frame, loader) == own:
+                return True
+            if name == "init" and frame == own[0]:
+                if begun and loader != own[1]:
+                    break  # it goes elsewhere by itself
+                begun = begun or loader == own[1]
         return False
 
     def _rest(self) -> bytes | None:
@@ -196,7 +210,7 @@ class Pages:
             if "exceptionDetails" in answer:
                 raise ScreenError(f"measure.js: expected a measure, got {answer['exceptionDetails']}")
             if (found := answer["result"].get("value")) is not None:
-                left, top, right, bottom = (float(round(scale * side)) for side in found["box"])
+                left, top, right, bottom = (math.floor(scale * side + 0.5) for side in found["box"])  # as it is drawn
                 things.append(Thing(node.role, node.name, (left, top, right, bottom), found["shown"]))
         return things
 
@@ -205,7 +219,8 @@ class Pages:
         frames, trees = [self._call("Page.getFrameTree")["frameTree"]], []
         for frame in frames:
             frames += frame.get("childFrames", ())
-            trees.append(self._call("Accessibility.getFullAXTree", frameId=frame["frame"]["id"])["nodes"])
+            if frame["frame"]["url"].startswith((self._server.address, "about:")):  # else there is none in it
+                trees.append(self._call("Accessibility.getFullAXTree", frameId=frame["frame"]["id"])["nodes"])
         return [node for number, tree in enumerate(trees) for node in _named(tree, number)]
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -215,8 +230,8 @@ class Pages:
         return self._connection.evaluate(script, session=self._session)
 
     def _event(self, _session: str | None, event: dict[str, Any]) -> None:
-        if event["name"] == "load":
-            self._loaded.put(event["loaderId"])
+        if event["name"] in ("init", "load"):
+            self._events.put((event["name"], event["frameId"], event["loaderId"]))
 
     def _dialog(self, session: str | None, event: dict[str, Any]) -> None:
         leave = event["type"] == "beforeunload"

@@ -1,5 +1,4 @@
-// Called on the elements that might be targets, all at once: for each what is to be known of it, null if it is none.
-// An element is one when a person who aims at any part of it hits it, and nothing else that does something.
+// Called on an element that might be a target: what is to be known of it, null if it is none. It is one when a person who aims at any part of it hits it, and nothing else that does something.
 function (selector, leastPx) {
   const EDGE_PX = 2, ROWS = [0.1, 0.3, 0.5, 0.7, 0.9], MOST = 0.8;
 
@@ -62,7 +61,12 @@ function (selector, leastPx) {
     return element.innerText;
   };
 
+  const reachable = () => {
+    try { return Boolean(top.document) } catch { return false }  // of a frame that keeps to itself
+  };
+
   const measure = element => {
+    if (!reachable() || element.querySelector(selector)) return null;  // what is in it would be hit instead
     const turned = node => node && (!['none', undefined].includes(getComputedStyle(node).transform) &&
       !/^matrix\(1, 0, 0, 1,/.test(getComputedStyle(node).transform) || turned(node.parentElement));
     if (!element.checkVisibility({opacityProperty: true, visibilityProperty: true}) || turned(element)) return null;

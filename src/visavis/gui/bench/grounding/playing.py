@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -168,7 +169,7 @@ def shares(targets: Sequence[Target], hits: Sequence[Hit]) -> dict[str, Share]:
 
 
 def _side(side_px: float) -> str:
-    """A class of size whose names sort by it."""
-    limits = (0, *SIDES_PX)
-    start = max(limit for limit in limits if limit <= side_px)
-    return f"{start:02d} px and more"
+    """A class of size, by a name that sorts."""
+    limits = [0, *SIDES_PX]
+    at = bisect(limits, side_px) - 1
+    return f"{limits[at]:02} px and more" if at == len(SIDES_PX) else f"{limits[at]:02} to {limits[at + 1]} px"

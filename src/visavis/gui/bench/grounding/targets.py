@@ -9,6 +9,7 @@ others, ScreenSpot-Pro, arXiv:2504.07981.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def _target(path: Path, number: int, entry: Any, folders: list[Path]) -> Target:
     left, top, right, bottom = map(float, box)
     if "ui_type" not in entry:
         right, bottom = left + right, top + bottom
-    if not (0 <= left < right and 0 <= top < bottom):
+    if not (0 <= left < right < math.inf and 0 <= top < bottom < math.inf):
         raise InputError(f"{where}: bbox: expected a box of some size that starts in the picture, got {box}")
     image = next(
         (folder / entry["img_filename"] for folder in folders if (folder / entry["img_filename"]).is_file()), None

@@ -44,6 +44,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(page)
         return None
 
+    def send_head(self) -> Any:
+        """Refuse what a link leads out of the folder to; the parent class sees to `..`."""
+        try:
+            inside = Path(self.translate_path(self.path)).resolve().is_relative_to(Path(self.directory).resolve())
+        except ValueError:  # a name that no file can have
+            inside = False
+        return super().send_head() if inside else self.send_error(http.HTTPStatus.NOT_FOUND)
+
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "max-age=86400")
         super().end_headers()
