@@ -268,7 +268,7 @@
         point: meet(element, box, left, top),
         color: style.color,
         background: style.backgroundColor,
-        value: "value" in element ? String(element.value) : "",
+        value: element.tagName === "CANVAS" ? element.toDataURL() : "value" in element ? String(element.value) : "",
         checked: element.checked === true || element.selected === true,
         focused: element === focused,
         clicked: element.dataset.tampered === "e" + window.WOB_EPISODE_ID,

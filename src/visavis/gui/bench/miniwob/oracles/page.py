@@ -44,7 +44,7 @@ class Element:
     point: Point | None  # where a click meets it, near its middle; None if nowhere in what a player sees
     color: str  # as "rgb(255, 0, 0)"
     background: str
-    value: str  # of a field
+    value: str  # of a field; of a canvas its picture, as a data URL
     checked: bool
     focused: bool
     clicked: bool  # in this episode
