@@ -31,6 +31,7 @@ COLOURS = {  # of all that can be asked for at the top of the page
     "Open all": ("button", "text", "bcf60c"),
     "Buy": ("button", "text", "008080"),
     "Inner": ("button", "text", "aaffc3"),
+    "Close": ("button", "icon", "ffd8b1"),
     "Picture": ("link", "icon", "ffe119"),
 }
 
@@ -109,7 +110,7 @@ def test_nothing_but_the_folder_is_asked(tmp_path):
         def log_message(self, *_):
             pass
 
-    (tmp_path / "secret.js").write_text("document.body.innerHTML += '<button>Secret</button>'")
+    (tmp_path / "secret.js").touch()
     own = page(tmp_path / "own", "")
     (own / "link.js").symlink_to(tmp_path / "secret.js")
     (own / "own.js").write_text("document.body.innerHTML += '<button>Own</button>'")
@@ -123,8 +124,9 @@ def test_nothing_but_the_folder_is_asked(tmp_path):
                 f"<img src=http://{there}/a><iframe src=http://localhost:{server.server_port}/b></iframe>"
                 f"<script>fetch('http://{there}/c', {{mode: 'no-cors'}}); new WebSocket('ws://{there}/d')</script>"
                 f"<link rel=stylesheet href=http://[::ffff:127.0.0.1]:{server.server_port}/e>"
-                "<script src=..%2fsecret.js></script><script src=/%2e%2e/secret.js></script>"
-                "<script src=link.js></script><script src=a%00b.js></script><script src=own.js></script>",
+                "<script src=own.js></script>"
+                "<script>for (const name of ['..%2fsecret.js', '/%2e%2e/secret.js', 'link.js', 'a%00b.js'])"
+                " fetch(name).then(answer => answer.ok && document.write('<button>Secret</button>'))</script>",
             )
             with Pages(own) as pages:
                 assert [thing.name for thing in pages.look("index.html", WINDOW).things] == ["Own"]
@@ -141,9 +143,11 @@ def test_nothing_but_the_folder_is_asked(tmp_path):
         "<button>Go</button><meta http-equiv=refresh content='0; other.html'>",
         "<button>Go</button><script>setTimeout(() => location = 'other.html')</script>",
         "<script>location = 'http://127.0.0.1:1/'</script><button>Go</button>",
+        "<link rel=stylesheet href=none.css><button>Go</button>",  # it looks like nothing its author has seen
+        "<script src=none.js></script><button>Go</button>",
     ],
 )
-def test_a_page_that_moves_or_leaves_gives_nothing(shelf, body):
+def test_a_page_that_moves_or_leaves_or_is_not_whole_gives_nothing(shelf, body):
     assert shelf(body) is None
     assert shelf("<button>Next</button>") == {"Next"}
 
@@ -177,7 +181,8 @@ def made(tmp_path_factory):
         folder / "two",
         "<button>1</button> <button>\ue000\ue001</button> <button aria-label=Blank style='all: unset; width: 50px; "
         f"height: 50px; display: block'></button><button>{'long ' * 9}</button>"
-        "<button style='width: 90vw; height: 60vh'>Large</button><p><input type=radio aria-label='Pick \"me\"'>",
+        "<button>snake_case</button> <button style='width: 90vw; height: 60vh'>Large</button>"
+        "<p><input type=radio aria-label='Pick \"me\"'>",
     )
     told = []
     for name in "set", "again":

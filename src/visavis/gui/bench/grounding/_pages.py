@@ -66,7 +66,7 @@ class Thing:
 
     @property
     def kind(self) -> str:
-        return "text" if self.shown else "icon"
+        return "text" if _letters(self.shown) else "icon"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +86,7 @@ class Pages:
 
     def __init__(self, folder: Path) -> None:
         self._server = Server(folder)
+        self._broken = False  # a page lacks what the folder should have
         self._browser: Browser | None = None
         self._events: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
         own = self._server.address.removeprefix("http://")
@@ -97,6 +98,8 @@ class Pages:
             self._connection.call("Browser.setDownloadBehavior", behavior="deny")
             self._connection.listen("Page.lifecycleEvent", self._event)
             self._connection.listen("Page.javascriptDialogOpening", self._dialog)
+            self._connection.listen("Network.responseReceived", self._response)
+            self._call("Network.enable")
             self._call("Page.enable")
             self._call("Page.setLifecycleEventsEnabled", enabled=True)
             self._call("Page.addScriptToEvaluateOnNewDocument", source=_STILL)
@@ -115,7 +118,8 @@ class Pages:
             down: how far it is scrolled, as a share of how far it can be.
 
         Returns:
-            None if it does not load, goes elsewhere or does not come to rest.
+            None if it does not load, goes elsewhere or does not come to rest, or if a script or stylesheet that the
+            folder should have is not in it.
 
         Raises:
             ScreenError: the browser is gone or does not answer in time.
@@ -150,12 +154,13 @@ class Pages:
         scroll = f"scrollTo(0, {down} * (document.documentElement.scrollHeight - innerHeight))"
         self._evaluate(scroll)
         png = self._rest()
-        if png is None or self._evaluate("location.href.split('#')[0].split('?')[0]") != address:
+        if png is None or self._broken or self._evaluate("location.href.split('#')[0].split('?')[0]") != address:
             return None
         things = self._things(scale)
         return Look(png, things) if self._picture() == png else None
 
     def _open(self, address: str) -> bool:
+        self._broken = False
         visit = self._call("Page.navigate", url=address)
         own = visit["frameId"], visit.get("loaderId")
         until = time.monotonic() + _LOAD_S
@@ -211,7 +216,9 @@ class Pages:
                 raise ScreenError(f"measure.js: expected a measure, got {answer['exceptionDetails']}")
             if (found := answer["result"].get("value")) is not None:
                 left, top, right, bottom = (math.floor(scale * side + 0.5) for side in found["box"])  # as it is drawn
-                things.append(Thing(node.role, node.name, (left, top, right, bottom), found["shown"]))
+                thing = Thing(node.role, node.name, (left, top, right, bottom), found["shown"])
+                if thing.kind == "icon" or thing.role in FIELDS or _letters(thing.shown) == _letters(thing.name):
+                    things.append(thing)  # else it goes by another name for those who see
         return things
 
     def _nodes(self) -> "list[_Node]":
@@ -233,6 +240,11 @@ class Pages:
         if event["name"] in ("init", "load"):
             self._events.put((event["name"], event["frameId"], event["loaderId"]))
 
+    def _response(self, _session: str | None, event: dict[str, Any]) -> None:
+        response = event["response"]
+        if event["type"] in ("Script", "Stylesheet") and response["url"].startswith(self._server.address):
+            self._broken = self._broken or response["status"] >= 400
+
     def _dialog(self, session: str | None, event: dict[str, Any]) -> None:
         leave = event["type"] == "beforeunload"
         self._connection.send("Page.handleJavaScriptDialog", session=session, accept=leave)
@@ -246,6 +258,11 @@ class _Node:
     enabled: bool
     place: tuple[int, str]  # frame and number in its tree
     above: frozenset[tuple[int, str]]
+
+
+def _letters(text: str) -> str:
+    """What is left of a text however it is set."""
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def _named(tree: list[dict[str, Any]], frame: int) -> list[_Node]:

@@ -52,11 +52,12 @@ def generate(
     """Look at every page below the folders in a Chromium that reaches nothing else, and ask for what can be clicked.
 
     A target can be seen and hit, by nearly all of its box, and has a name that nothing else on its page has. Each page
-    is seen once, in one of the windows and scrolled by chance. One that does not load or come to rest gives nothing; no
-    name is asked for twice in a folder.
+    is seen once, in one of the windows and scrolled by chance. One that does not load or come to rest, or lacks a
+    script or stylesheet of its own, gives nothing; no name is asked for twice in a folder.
 
     Args:
-        folders: one or more with HTML files; ``package.json`` in one names the source of its targets.
+        folders: one or more with HTML files, each where addresses such as /css/main.css begin; ``package.json`` in it
+            or beside it names the source of its targets.
         output: a new folder, for pictures and ``targets.json``, which `load` reads. It is there whole or not at all.
         viewports: width, height and scale factor of the windows that pages are seen in.
         per_page: targets of a page at most.
@@ -117,11 +118,14 @@ def _html(root: Path) -> list[str]:
 
 
 def _source(root: Path) -> str:
-    try:
-        name = json.loads((root / "package.json").read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        name = None
-    return name if isinstance(name, str) and name else root.resolve().name
+    for folder in root.resolve(), root.resolve().parent:
+        try:
+            name = json.loads((folder / "package.json").read_text(encoding="utf-8"))["name"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(name, str) and name:
+            return name
+    return root.resolve().name
 
 
 def _chosen(png: bytes, things: list[Thing], seen: set[str], count: int, chance: random.Random) -> list[Thing]:
@@ -134,8 +138,9 @@ def _chosen(png: bytes, things: list[Thing], seen: set[str], count: int, chance:
 
 
 def _told(thing: Thing) -> bool:
-    """Whether its name is words; fonts of icons have their pictures where no script has letters."""
-    return 2 <= len(thing.name) <= LONGEST_NAME and thing.name.isprintable() and any(map(str.isalpha, thing.name))
+    """Whether its name is words: fonts of icons have their pictures where no script has letters, or at such_names."""
+    name = thing.name
+    return 2 <= len(name) <= LONGEST_NAME and name.isprintable() and any(map(str.isalpha, name)) and "_" not in name
 
 
 def _drawn(pixels: Any, box: Box) -> bool:
