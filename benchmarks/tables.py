@@ -931,7 +931,26 @@ def miniwob_speed() -> str:
     )
 
 
+def grounding() -> str:
+    """What a set made of npm packages holds, and how much of it is hit by chance."""
+    record = result("grounding")
+    rows = [
+        [
+            f"{name} {row['version']}" if row["version"] else f"**{name}**",
+            *(f"{row[column]:,}" for column in ("pages", "targets", "text", "icon")),
+            f"{row['side_px'][1]:.0f} ({row['side_px'][0]:.0f}-{row['side_px'][2]:.0f})" if row["targets"] else "",
+            f"{row['middle']['hits']} ({100 * row['middle']['low']:.1f}-{100 * row['middle']['high']:.1f} %)"
+            if row["targets"]
+            else "",
+        ]
+        for name, row in record["sources"].items()
+    ]
+    head = ["package", "pages", "targets", "text", "icon", "shorter side, px", "hit in the middle"]
+    return table(head, rows) + f"\nMedians and quartiles, Wilson's 95 % intervals. {source(record)}.\n"
+
+
 TABLES = {
+    "grounding": grounding,
     "miniwob_oracles": miniwob_oracles,
     "miniwob_speed": miniwob_speed,
     "screens": screens,
