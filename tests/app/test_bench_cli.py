@@ -36,9 +36,8 @@ def test_oracles_are_played_and_reported(tmp_path, capsys):
 
 def test_a_model_is_asked(tmp_path, capsys, monkeypatch):
     model = ScriptedModel(("I wait.", Wait(0)), ("I cannot.", Finished("no")))
-    monkeypatch.setattr(
-        bench_commands, "remote_model", lambda *named: model if named == ("http://x/v1", "m", "mobile", "env:KEY") else None
-    )
+    told = ("http://x/v1", "m", "mobile", "env:KEY")
+    monkeypatch.setattr(bench_commands, "remote_model", lambda *named: model if named == told else None)
     where = ["--endpoint", "http://x/v1", "--model", "m", "--dialect", "mobile", "--api-key", "env:KEY"]
     assert bench("-o", tmp_path, "--tasks", "click-test", "--episodes", 1, "--at-once", 1, *where, "--json") == 0
     (task,) = json.loads(capsys.readouterr().out)["tasks"]
