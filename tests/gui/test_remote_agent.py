@@ -3,6 +3,7 @@
 import gc
 import json
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -142,6 +143,26 @@ def test_stop_ends_a_request_at_once_and_time_does():
         assert (results[0].outcome, results[0].reason) == ("stopped", "user")
         found = runner.run("Wait", max_seconds=0.2)
         assert (found.outcome, found.reason) == ("failed", "time")
+
+
+@pytest.mark.parametrize("behave", [lambda exchange: None, half("Thought: I ")])  # noqa: ARG005
+def test_a_request_that_nobody_waits_for_is_given_up(behave):
+    """So that a server with one place to think is free for the next run."""
+    left = threading.Event()
+
+    def hang(exchange):
+        behave(exchange)
+        exchange.hang()
+        left.set()
+
+    with Endpoint(hang) as endpoint:
+        runner = agent(asked(endpoint.url, dialect=MOBILE))
+        thread, results = in_thread(lambda: runner.run("Wait"))
+        until(lambda: endpoint.requests)
+        runner.stop()
+        thread.join(30)
+        assert results[0].reason == "user"
+        assert left.wait(30)
 
 
 def test_tokens_run_out():

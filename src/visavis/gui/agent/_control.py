@@ -38,6 +38,7 @@ class Control:
         self._changed = threading.Condition()
         self._stopped: Reason | None = None
         self._paused = False
+        self._left = False
         self._began = time.monotonic()
         self._max_seconds = max_seconds
         self._emergency = emergency
@@ -103,9 +104,17 @@ class Control:
         """
         work = _Work(function, self._changed)
         threading.Thread(target=work.run, daemon=True).start()
-        while not self._wait(3600.0, lambda: work.finished):
-            pass
+        try:
+            while not self._wait(3600.0, lambda: work.finished):
+                pass
+        except BaseException:
+            self._left = True
+            raise
         return work.result()
+
+    def has_left(self) -> bool:
+        """Whether a function was left to itself."""
+        return self._left
 
     def hold(self, function: Callable[[], T]) -> T:
         """Call a function that asks the user; the time that it takes does not count."""

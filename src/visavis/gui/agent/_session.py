@@ -229,7 +229,7 @@ class Session:
     def _think(self, draft: _Draft, seen: Screenshot) -> None:
         began = self.control.elapsed()
         turns = recent(self.turns, images=self.parts.images - 1, tokens=self.parts.history_tokens)
-        context = Context(self.told, seen, turns, self._memories, self._plan)
+        context = Context(self.told, seen, turns, self._memories, self._plan, abandoned=self.control.has_left)
         try:
             while True:
                 try:

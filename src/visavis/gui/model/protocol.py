@@ -1,6 +1,7 @@
 """What every model is: from an instruction, a screenshot and what came before, to a thought and actions."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from visavis.gui.actions import Action
@@ -29,6 +30,10 @@ class Turn:
     remarks: tuple[str, ...] = ()  # told to the model after it: "the screen did not change", a user's answer, ...
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """All that a model is given for one step."""
@@ -39,6 +44,8 @@ class Context:
     memories: tuple[str, ...] = ()  # what long-term memory recalled for this task, as text
     plan: tuple[tuple[str, bool], ...] = ()  # milestones, and whether each is reached
     mistakes: tuple[tuple[str, str], ...] = ()  # replies to this very context that did not parse, each with the reason
+    # Whether nobody waits for the decision any more, as the run was stopped: a model that can may give it up then.
+    abandoned: Callable[[], bool] = field(default=_never, compare=False, repr=False)
 
 
 class Model(Protocol):

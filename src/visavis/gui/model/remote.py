@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import json
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +33,7 @@ LONGEST_REPLY = 1_000_000  # characters; a server that never ends is cut off
 LONGEST_COMPLAINT = 300
 SHORTEST_KEY = 8  # letters; a shorter one keeps no secret, and may be a word such as "none"
 LIST_MODELS_S = 5.0
+POLL_S = 0.2
 WRONG_ADDRESS = "is the address right? Most end in /v1"
 PASSING = (408, 409, 425, 429)  # and those from 500 on
 
@@ -154,10 +155,22 @@ class RemoteModel:
             told = messages(context, self.dialect, images=self.images, planning=self.planning, language=self.language)
             shown = sum(isinstance(part, Screenshot) for message in told for part in message.parts)
             try:
-                return _run(self._stream(self._request(told)))
+                return _run(self._unless(context.abandoned, self._stream(self._request(told))))
             except openai.APIError as error:
                 if not self._adapts(error, shown):
                     raise self._failure(error) from None  # what it says may hold the key
+
+    async def _unless(self, abandoned: Callable[[], bool], asked: Coroutine[Any, Any, _Answer]) -> _Answer:
+        """The answer, unless nobody waits for it any more: then the server is left, which ends its work."""
+        task = asyncio.ensure_future(asked)
+        while not task.done():
+            await asyncio.wait([task], timeout=POLL_S)
+            if abandoned():
+                task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise self._error("expected somebody who waits for the reply, got none") from None
 
     def _sent(self, message: Message[Screenshot]) -> dict[str, Any]:
         """A message as the API has it; texts alone are one string, which every server takes."""
