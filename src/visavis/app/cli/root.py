@@ -44,8 +44,9 @@ def _root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Machines that look: know the people in a folder of photos, and what a network of yours costs and sees.
+    """Machines that look: know the people in a folder of photos, use programs by their pixels, inspect networks.
 
     Start with `visavis doctor`, which tells what is installed and what to do about the rest, and
-    `visavis face demo`, which shows the whole path on sample photos. Nothing leaves this computer.
+    `visavis face demo`, which shows the whole path on sample photos. Photos never leave this computer; screenshots of
+    `visavis gui run` go to the endpoint you name.
     """
