@@ -67,9 +67,7 @@ function (selector, leastPx) {
 
   const measure = element => {
     if (!reachable() || element.querySelector(selector)) return null;  // what is in it would be hit instead
-    const turned = node => node && (!['none', undefined].includes(getComputedStyle(node).transform) &&
-      !/^matrix\(1, 0, 0, 1,/.test(getComputedStyle(node).transform) || turned(node.parentElement));
-    if (!element.checkVisibility({opacityProperty: true, visibilityProperty: true}) || turned(element)) return null;
+    if (!element.checkVisibility({opacityProperty: true, visibilityProperty: true})) return null;
     const box = bounds(element);
     if (!box) return null;
     const [x, y] = origin(element.ownerDocument.defaultView);
