@@ -292,6 +292,7 @@ def test_oracles_win(task):
 
 @pytest.mark.slow
 def test_every_oracle_wins():
-    results = run(OraclePlayer(), sorted(ORACLES), episodes=10)
+    tasks = sorted(set(ORACLES) - {"tic-tac-toe"})  # that is won as often as it can be: see test_miniwob_oracles.py
+    results = run(OraclePlayer(), tasks, episodes=10)
     assert [(task.task, task.wins, task.problems) for task in results.tasks if task.wins < 10] == []
     assert {screen_size(task.task) for task in results.tasks} <= {(160, 210), (375, 667)}

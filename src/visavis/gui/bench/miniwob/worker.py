@@ -26,6 +26,7 @@ from visavis.gui.screen._cdp import Connection
 __all__ = ["Observation", "Worker"]
 
 SETTLE_MS = 500  # of a task's own clock after an action; the longest animation takes 400
+DRAG_MS = 20  # of the same from one event of a drag to the next
 LONGEST_WAIT_S = 60.0
 COLUMNS = 8
 PARKING_PX = 4  # beside the frames, where the pointer is between two steps
@@ -125,6 +126,8 @@ class Worker:
                 # Of moves sent at once only the last would arrive; turns of the wheel would be added up, for one frame.
                 for call in self._hands[number].calls(move):
                     self._send([call])
+                    if isinstance(move, Drag):
+                        self._evaluate("grid.advance", number, DRAG_MS)
             elif not isinstance(move, Episode):
                 if self._hands[number].types(move):  # all that is sent goes to the frame with the focus
                     self._send(gestures)

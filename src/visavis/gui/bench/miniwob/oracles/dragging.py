@@ -148,9 +148,43 @@ def _resize_textarea(page: Page) -> Action:
     return _by(edge, wanted - now if across else 0, 0 if across else wanted - now)
 
 
+# Which side of the cube is in front when it is turned so far about its axes, in degrees: the first two at any turn
+# about the upright one.
+_FRONT = {"6": (88, None), "1": (264, None)}
+_UPRIGHT = {"5": 86, "4": 177, "3": 269, "2": 0}
+_UPSIDE_DOWN = {"3": 86, "2": 177, "5": 269, "4": 0}
+
+
+def _drag_cube(page: Page) -> Action:
+    (wanted,) = page.said(r'"(\d)"')
+    if page.one(cls="active").content == wanted:
+        return _submit(page)
+    tilt, turn = (float(angle) for angle in re.findall(r"\((.+?)deg\)", page.one(cls="cube").attributes["style"]))
+    upside_down = 90 < tilt % 360 < 270
+    to_tilt, to_turn = _FRONT.get(wanted) or ((175, _UPSIDE_DOWN[wanted]) if upside_down else (0, _UPRIGHT[wanted]))
+    up = _degrees(to_tilt - tilt)
+    if abs(up) > 25:
+        return _turn(0, -up)
+    right = 100 if to_turn is None else _degrees(to_turn - turn)
+    if abs(right) < 25:  # it is in front, but the task has not noticed
+        right = 100
+    return _turn(-right if upside_down else right, 0)
+
+
+def _degrees(angle: float) -> float:
+    """The same angle, at most half a turn."""
+    return (angle + 180) % 360 - 180
+
+
+def _turn(right: float, down: float) -> Action:
+    """Turn the cube, by degrees: two of them a pixel."""
+    return Drag(((round(80 - right / 4), round(112 - down / 4)), (round(80 + right / 4), round(112 + down / 4))))
+
+
 ORACLES = {
     "drag-box": _drag_box,
     "drag-circle": _drag_one_shape,
+    "drag-cube": _drag_cube,
     "drag-items": _drag_items,
     "drag-items-grid": _drag_items_grid,
     "drag-shapes": _drag_shapes,
