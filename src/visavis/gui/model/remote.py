@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -199,6 +198,7 @@ class RemoteModel:
         return request if self.temperature is None else {**request, "temperature": self.temperature}
 
     async def _stream(self, request: dict[str, Any]) -> _Answer:
+        import httpx2
         import openai
 
         answer = _Answer()
@@ -207,7 +207,7 @@ class RemoteModel:
                 await self._receive(answer, client, request)
             except openai.NotFoundError as error:
                 raise self._error(f"{self._complaint(error)}{await self._models(client)}") from None
-            except (openai.APIConnectionError, _http().RequestError) as error:
+            except (openai.APIConnectionError, httpx2.RequestError) as error:  # openai lets some through
                 if not answer.begun:
                     raise self._unreached(error) from None
         if answer.end == "content_filter":
@@ -352,17 +352,12 @@ def _run(asked: Coroutine[Any, Any, _Answer]) -> _Answer:
         return thread.submit(asyncio.run, asked).result()
 
 
-def _http() -> Any:
-    """The library that openai sends requests with, the one of its client, and some of whose errors it lets through."""
-    import openai
-
-    return import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__)
-
-
 @cache
 def _certificates() -> Any:
     """Read once: that takes longer than to send a request."""
-    return _http().create_ssl_context()
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _kind(stream: Any) -> str:
