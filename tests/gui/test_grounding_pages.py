@@ -32,6 +32,7 @@ COLOURS = {  # of all that can be asked for at the top of the page
     "Buy": ("button", "text", "008080"),
     "Inner": ("button", "text", "aaffc3"),
     "Close": ("button", "icon", "ffd8b1"),
+    "Print": ("button", "icon", "dcbeff"),
     "Picture": ("link", "icon", "ffe119"),
 }
 

@@ -58,7 +58,16 @@ function (selector, leastPx) {
       const drawn = ['checkbox', 'radio', 'range', 'color', 'image', 'file'].includes(element.type);
       return drawn ? '' : element.value || element.placeholder;
     }
-    return element.innerText;
+    // Text for screen readers alone is in a box of one pixel, text that is to appear later is transparent.
+    const seen = part => {
+      const rect = part.getBoundingClientRect();
+      return Math.min(rect.width, rect.height) > 1 &&
+        part.checkVisibility({opacityProperty: true, visibilityProperty: true});
+    };
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    const texts = [];
+    while (walker.nextNode()) if (seen(walker.currentNode.parentElement)) texts.push(walker.currentNode.data);
+    return texts.join(' ');
   };
 
   const reachable = () => {
