@@ -25,14 +25,17 @@ EXTRAS: dict[str, list[str]] = {
     "blocks": ["plots"],  # inside the functions that draw, which tests/test_imports.py holds
     "face": ["face", "train"],
     "gui": ["gui", "miniwob", "ray"],
-    "app": ["app", "face", "gui", "miniwob", "ray", "train"],
+    "app": ["app", "face", "gui", "miniwob", "ray", "serve", "train"],
 }
 # Where it is not the name pip knows.
 MODULES = {
     "mcp-types": "mcp_types",
     "pillow": "PIL",
     "pillow-heif": "pillow_heif",
+    "prometheus-client": "prometheus_client",
+    "python-multipart": "python_multipart",
     "python-xlib": "Xlib",
+    "sse-starlette": "sse_starlette",
     "tensorboardx": "tensorboardX",
 }
 FILES = sorted(SOURCE.rglob("*.py"))
