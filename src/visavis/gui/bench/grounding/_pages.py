@@ -36,7 +36,7 @@ _NOWHERE = "127.0.0.1:1"  # nobody listens there
 _STILL = """(() => {
   let state = 1;
   Math.random = () => (state = state * 48271 % 2147483647) / 2147483647;
-  const Real = Date, now = Real.UTC(2025, 0, 15, 10), start = performance.now();
+  const Real = Date, now = Real.UTC(2025, 0, 15, 10);
   globalThis.Date = new Proxy(Real, {
     construct: (_, given) => given.length ? new Real(...given) : new Real(now),
     apply: () => new Real(now).toString(),
