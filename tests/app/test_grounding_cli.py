@@ -6,6 +6,7 @@ import re
 import pytest
 from PIL import Image
 
+from tests.gui.endpoint import Endpoint, streamed
 from visavis.app.cli import bench as bench_commands
 from visavis.app.cli import main
 from visavis.errors import EndpointError
@@ -86,6 +87,16 @@ def test_a_model_is_spoken_with_for_a_point_alone(run, listed, monkeypatch):
     code, _, err = run("grounding", listed, "-o", "a.jsonl", "--api-key", "abc")
     assert code == 2
     assert "expected env:VARIABLE or file:PATH" in err
+
+
+def test_a_served_model_points(run, listed, monkeypatch):
+    monkeypatch.setenv("KEY", "abc")
+    reply = GROUNDING.format("", [Click((50, 30))], (100, 60))
+    with Endpoint(streamed(reply)) as endpoint:
+        where = ["--endpoint", endpoint.url, "--model", "ui-tars", "--api-key", "env:KEY"]
+        code, value, _ = run("grounding", listed, "-o", "answers.jsonl", *where, "--json")
+    assert (code, value["shares"]["all"]["hits"], value["without_point"]) == (0, 1, 0)
+    assert endpoint.requests[0].headers["authorization"] == "Bearer abc"
 
 
 def test_what_is_refused(run, listed, tmp_path):
