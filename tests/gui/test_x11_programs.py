@@ -107,7 +107,7 @@ def test_an_agent_works_in_an_editor(mousepad, at_home, x_display):
     assert f"{file} - Mousepad" in windows(x_display)
     trace = traces.read(run.trace)
     assert {attempt.verdict for step in trace.steps for attempt in step.attempts} == {"performed"}
-    assert [step.number for step in trace.steps if step.changed is False] == [2, 9]  # a cursor; nothing to scroll
+    assert all(trace.steps[number - 1].changed for number in (1, 6, 8))  # what was typed is seen
     write_page(trace, at_home / "page.html")
     assert (at_home / "page.html").read_text().count("data:image/") >= 13
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from itertools import groupby, pairwise
+from itertools import groupby
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ from visavis.gui.actions.keys import canonical
 from visavis.gui.screen._browser import Browser
 from visavis.gui.screen._dialogs import Dialog
 from visavis.gui.screen._pages import Pages
+from visavis.gui.screen._path import along
 from visavis.gui.screen._us_keyboard import BITS, STROKES, stroke
 from visavis.gui.screen.protocol import Screenshot
 
@@ -38,7 +39,7 @@ __all__ = ["ChromiumScreen"]
 
 _NOTCH_PX = 100  # of the page, as a wheel gives
 _LONG_PRESS_S = 1.0
-_DRAG_STEP_PX = 16  # of the page; a pointer that jumps is taken for no drag by some pages
+_DRAG_STEP_PX = 16  # of the page
 _AGAIN_S = 0.02
 _FRAME_S = 1.0  # for a look, before it is asked for anew
 _QUIET_S = 0.1  # two looks this far apart that are alike: the screen has come to rest
@@ -232,15 +233,12 @@ class ChromiumScreen:
         self._mouse("mouseMoved", path[0])
         self._mouse("mousePressed", path[0], button="left", clickCount=1)
         entered = False
-        for start, end in pairwise(path):
-            steps = max(2, math.ceil(math.dist(start, end) / (_DRAG_STEP_PX * self._scale)))
-            for step in range(1, steps + 1):
-                x, y = (round(a + (b - a) * step / steps) for a, b in zip(start, end, strict=True))
-                if self._pages.dragged is None:
-                    self._mouse("mouseMoved", (x, y), button="left", buttons=1)
-                else:
-                    self._drop("dragOver" if entered else "dragEnter", (x, y))
-                    entered = True
+        for point in along(path, _DRAG_STEP_PX * self._scale):
+            if self._pages.dragged is None:
+                self._mouse("mouseMoved", point, button="left", buttons=1)
+            else:
+                self._drop("dragOver" if entered else "dragEnter", point)
+                entered = True
         if self._pages.dragged is not None:
             self._drop("drop", path[-1])
         self._mouse("mouseReleased", path[-1], button="left", clickCount=1)

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -26,6 +25,7 @@ from visavis.gui.actions import (
 )
 from visavis.gui.actions.checks import check
 from visavis.gui.screen._desktop_entries import find_program
+from visavis.gui.screen._path import along
 from visavis.gui.screen._x11_display import Connection, Monitor
 from visavis.gui.screen._x11_keyboard import Keyboard
 from visavis.gui.screen._x11_lane import Lane
@@ -213,7 +213,7 @@ class X11Screen:
                 with self._down(self._connection.button(_BUTTONS["left"])):
                     self._connection.pause(_LONG_PRESS_S)
             case Drag(path):
-                first, *rest = _between(path)
+                first, *rest = along(path, _DRAG_STEP_PX)
                 with self._down(self._connection.button(_BUTTONS["left"])):
                     for points in ([first], rest):  # the program takes hold; at the end it says whether it takes it
                         for x, y in points:
@@ -287,11 +287,3 @@ class X11Screen:
     def _reap(self) -> None:
         """Of the programs started, forget those that have ended."""
         self._started = [started for started in self._started if os.waitpid(started, os.WNOHANG) == (0, 0)]
-
-
-def _between(path: tuple[Point, ...]) -> Iterator[Point]:
-    """The points of a path after its first, and others between them no further apart than a step."""
-    for (left, top), (x, y) in pairwise(path):
-        steps = max(1, math.ceil(math.dist((left, top), (x, y)) / _DRAG_STEP_PX))
-        for step in range(1, steps + 1):
-            yield left + round((x - left) * step / steps), top + round((y - top) * step / steps)

@@ -1,11 +1,11 @@
 """What Chromium is to be told for an action: calls of the DevTools protocol's Input domain."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 from visavis.gui.actions import Action, Click, Drag, Hotkey, LongPress, Move, Point, Press, Release, Scroll, Type
 from visavis.gui.actions.keys import canonical
+from visavis.gui.screen._path import along
 from visavis.gui.screen._us_keyboard import BITS, stroke
 
 __all__ = ["Call", "Hands"]
@@ -44,7 +44,7 @@ class Hands:
             case Drag(path):
                 yield self.move(path[0])
                 yield self._mouse("mousePressed", path[0], "left", clicks=1, down=True)
-                for point in _between(path):
+                for point in along(path, STEP_PX):
                     yield self._mouse("mouseMoved", point, "left", down=True)
                 yield self._mouse("mouseReleased", path[-1], "left", clicks=1)
                 yield self.move(path[-1])  # now what lies there knows that the pointer is over it
@@ -95,11 +95,3 @@ class Hands:
 
     def _bits(self) -> int:
         return sum(BITS[key] for key in self.held)
-
-
-def _between(path: tuple[Point, ...]) -> Iterator[Point]:
-    """The path in small steps, without its first point."""
-    for (x0, y0), (x1, y1) in pairwise(path):
-        steps = max(1, -(-max(abs(x1 - x0), abs(y1 - y0)) // STEP_PX))
-        for number in range(1, steps + 1):
-            yield x0 + (x1 - x0) * number // steps, y0 + (y1 - y0) * number // steps
