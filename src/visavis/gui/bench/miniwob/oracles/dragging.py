@@ -43,14 +43,14 @@ def _shapes(page: Page) -> list[Element]:
     return [one for one in page.one(id="area_svg").children if one.id != "shape-container"]
 
 
-_TAGS = {"circles": "circle", "rectangles": "rect", "triangles": "polygon"}
+_KINDS = {"circle": "circles", "rect": "rectangles", "polygon": "triangles"}
 
 
 def _drag_shapes(page: Page) -> Action:
     (kind,) = page.said(r"Drag all (\w+)")
     (box,) = page.all(id="shape-container")
     for number, shape in enumerate(_shapes(page)):
-        wanted = shape.tag == _TAGS[kind]
+        wanted = kind == _KINDS[shape.tag]
         if wanted and not _is_in(shape, box):
             return _drag_into(shape, box, number)
         if not wanted and _is_in(shape, box):
@@ -63,11 +63,7 @@ def _drag_shapes_2(page: Page) -> Action:
     (kind,) = page.said(r"Drag all (\w+)")
     left, right = page.all(id="shape-container")
     for number, shape in enumerate(_shapes(page)):
-        box = (
-            left
-            if kind in (shape.attributes["fill"], *(name for name, tag in _TAGS.items() if tag == shape.tag))
-            else right
-        )
+        box = left if kind in (shape.attributes["fill"], _KINDS[shape.tag]) else right
         if not _is_in(shape, box):
             return _drag_into(shape, box, number)
     return _submit(page)
