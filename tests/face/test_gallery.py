@@ -3,6 +3,7 @@ import os
 import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,27 @@ def test_enrolled_faces_outlive_their_photo_and_are_not_doubled_when_it_returns(
     [back] = add(gallery, 1, 11, 40)
     assert gallery.has_content(f"{1:064x}")
     assert [row.id for row in gallery.faces()] == [ada, back]
+
+
+def test_photos_come_in_pages_with_their_copies(gallery):
+    for content in (1, 2, 3):
+        add(gallery, content, *range(content))
+    add(gallery, 2, path="/photos/a copy of 2.jpg")
+    first, second, third = gallery.photos()
+    assert [photo.faces for photo in (first, second, third)] == [1, 2, 3]
+    assert second.paths == (Path("/photos/2.jpg"), Path("/photos/a copy of 2.jpg"))
+    assert (second.sha256, second.width_px, second.height_px) == (f"{2:064x}", 640, 480)
+    assert second.taken_at == datetime(2020, 1, 2, 3, 4, 5)
+    assert gallery.photos(limit=2) == [first, second]
+    assert gallery.photos(after=second.id, limit=2) == [third]
+    assert gallery.photos(ids=[third.id, 99, first.id]) == [first, third]
+    assert gallery.photos(ids=[]) == gallery.photos(limit=0) == []
+    [enrolled, *_] = gallery.faces(photo=third.id)
+    ada = gallery.enroll([enrolled.id], "Ada")
+    gallery.remove_file(Path("/photos/3.jpg"))
+    assert [(photo.paths, photo.faces) for photo in gallery.photos(ids=[third.id])] == [((), 1)]
+    assert [row.name for row in gallery.people(ids=[ada, 99])] == ["Ada"]
+    assert gallery.people(ids=[99]) == []
 
 
 def test_files_below_a_folder_are_not_its_namesakes(gallery):

@@ -9,6 +9,7 @@ from visavis.face.gallery.records import (
     Imported,
     NewFace,
     PersonRow,
+    PhotoRow,
 )
 from visavis.face.gallery.store import Gallery
 
@@ -22,4 +23,5 @@ __all__ = [
     "Imported",
     "NewFace",
     "PersonRow",
+    "PhotoRow",
 ]

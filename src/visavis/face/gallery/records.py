@@ -1,6 +1,7 @@
 """What a gallery takes and hands out: immutable records. Points and boxes as in `visavis.face.records`."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "Imported",
     "NewFace",
     "PersonRow",
+    "PhotoRow",
 ]
 
 
@@ -51,6 +53,17 @@ class FileRow:
     size_bytes: int
     mtime_ns: int
     skipped: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRow:
+    id: int
+    sha256: str  # of the file's bytes, hexadecimal
+    width_px: int  # of the upright photo
+    height_px: int
+    taken_at: datetime | None  # the camera's local time, without a zone
+    paths: tuple[Path, ...]  # its copies; none: all are gone, and faces that were enrolled keep it
+    faces: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

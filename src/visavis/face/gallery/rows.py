@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.face.gallery.database import Database
-from visavis.face.gallery.records import FaceRow, NewFace
+from visavis.face.gallery.records import FaceRow, NewFace, PhotoRow
 from visavis.face.records import Detection, Photo
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "is_name",
     "is_unit",
     "json_ids",
+    "photo_row",
     "put_file",
     "release_photo",
     "sweep",
@@ -46,6 +47,21 @@ def is_unit(vectors: NDArray[np.float32]) -> bool:
 def json_ids(ids: Iterable[int]) -> str:
     """For `IN (SELECT value FROM json_each(?))`, which takes any number of ids."""
     return json.dumps([int(i) for i in ids])
+
+
+def photo_row(
+    photo_id: int,
+    sha256: str,
+    width_px: int,
+    height_px: int,
+    taken_at: str | None,
+    faces: int,
+    *,
+    paths: tuple[Path, ...],
+) -> PhotoRow:
+    """A row of the table as the gallery hands it out."""
+    taken = None if taken_at is None else datetime.fromisoformat(taken_at)
+    return PhotoRow(photo_id, sha256, width_px, height_px, taken, paths, faces)
 
 
 def insert_photo(database: Database, photo: Photo) -> int:

@@ -28,6 +28,7 @@ from visavis.face.gallery.records import (
     Imported,
     NewFace,
     PersonRow,
+    PhotoRow,
 )
 from visavis.face.gallery.rows import (
     boxes,
@@ -39,6 +40,7 @@ from visavis.face.gallery.rows import (
     is_name,
     is_unit,
     json_ids,
+    photo_row,
     put_file,
     release_photo,
     sweep,
@@ -176,6 +178,30 @@ class Gallery:
         )
         return [FileRow(Path(os.fsdecode(path)), *rest) for path, *rest in rows]
 
+    def photos(self, *, after: int = 0, limit: int = -1, ids: Sequence[int] | None = None) -> list[PhotoRow]:
+        """The photos by id, for pages: at most `limit` of those whose id is above `after`; -1: all.
+
+        Args:
+            after: the last id of the page before.
+            limit: the most that are wanted.
+            ids: only these; those not in the gallery are passed over.
+        """
+        with self._database.snapshot():
+            rows = self._database.rows(
+                f"""SELECT id, sha256, width_px, height_px, taken_at,
+                (SELECT count(*) FROM face WHERE photo_id = photo.id) FROM photo
+                WHERE id > ? AND {"1" if ids is None else "id IN (SELECT value FROM json_each(?))"}
+                ORDER BY id LIMIT ?""",
+                (after, *([] if ids is None else [json_ids(ids)]), limit),
+            )
+            paths: dict[int, list[Path]] = {row[0]: [] for row in rows}
+            for photo_id, path in self._database.rows(
+                "SELECT photo_id, path FROM file WHERE photo_id IN (SELECT value FROM json_each(?)) ORDER BY path",
+                (json_ids(paths),),
+            ):
+                paths[photo_id].append(Path(os.fsdecode(path)))
+        return [photo_row(*row, paths=tuple(paths[row[0]])) for row in rows]
+
     def remove_file(self, path: Path) -> None:
         """The file is gone; nothing happens when it is not known.
 
@@ -283,12 +309,14 @@ class Gallery:
 
     # People
 
-    def people(self) -> list[PersonRow]:
-        """Everyone, by number of faces, most first."""
+    def people(self, *, ids: Sequence[int] | None = None) -> list[PersonRow]:
+        """Everyone, or those of these ids who are here, by number of faces, most first."""
         rows = self._database.rows(
-            """SELECT person.id, name, count(face.id), face.id, max(quality) FROM person
+            f"""SELECT person.id, name, count(face.id), face.id, max(quality) FROM person
             LEFT JOIN name ON name.person_id = person.id LEFT JOIN face ON face.person_id = person.id
-            GROUP BY person.id ORDER BY count(face.id) DESC, person.id"""
+            WHERE {"1" if ids is None else "person.id IN (SELECT value FROM json_each(?))"}
+            GROUP BY person.id ORDER BY count(face.id) DESC, person.id""",
+            () if ids is None else (json_ids(ids),),
         )  # SQLite takes the bare face.id from the row of the max()
         return [PersonRow(*row[:4]) for row in rows]
 
