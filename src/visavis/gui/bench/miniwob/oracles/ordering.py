@@ -1,6 +1,8 @@
 """Meals, tickets and flights to order."""
 
 import datetime as dt
+import json
+from collections.abc import Callable
 
 from visavis.gui.actions import Action, Hotkey
 from visavis.gui.bench.miniwob.oracles.dates import pick
@@ -49,8 +51,8 @@ def _book_flight(page: Page) -> Action:
     wish, origin, destination, day = page.said(r"Book the (\w+) one-way flight from: (.+) to: (.+) on (\d\S+\d)")
     month, date, year = map(int, day.split("/"))
     action = (
-        _airport(page, page.one(id="flight-from"), origin)
-        or _airport(page, page.one(id="flight-to"), destination)
+        _airport(page, page.one(id="flight-from"), origin, _of_city_or_code)
+        or _airport(page, page.one(id="flight-to"), destination, _of_city_or_code)
         or pick(page, page.one(id="datepicker"), dt.date(year, month, date))
     )
     flights = page.all(cls="flight") if page.one(id="results").shown else []
@@ -62,26 +64,108 @@ def _book_flight(page: Page) -> Action:
     return _push(page, best.one("button"))
 
 
-def _airport(page: Page, entry: Element, name: str) -> Action | None:
-    """What is to be done next for a field to hold the airport of a city or code; None if it does."""
-
-    def fits(airport: str) -> bool:
-        return airport.startswith(f"{name} (") or airport.endswith(f"({name})")
-
-    if fits(entry.value):
+def _airport(page: Page, entry: Element, name: str, fits: Callable[[str, str], bool]) -> Action | None:
+    """What is to be done next for a field to hold an airport, which is chosen from those that its name brings up."""
+    if fits(name, entry.value):
         return None
     action = fill(entry, name)
     if action:
         return action
-    for row in page.all(cls="ui-menu-item"):
-        if row.shown and fits(row.content):
+    for row in page.all("li"):
+        if row.shown and fits(name, row.content):
             return reveal(row, row.parent or row) or press(row)
     return press(entry) if not entry.focused else Hotkey(("backspace",))
+
+
+def _of_city_or_code(name: str, airport: str) -> bool:
+    return airport.startswith(f"{name} (") or airport.endswith(f"({name})")
+
+
+def _of_alaska(city: str, airport: str) -> bool:
+    """As "Portland, OR (PDX-Portland Intl.)"."""
+    return (
+        airport.startswith(f"{city}, ")
+        and airport.endswith("(All Airports)" if city in ("New York", "Washington") else ")")
+        and not airport.startswith("Portland, ME")
+    )
+
+
+_CODES = {
+    "Austin": "AUS",
+    "Boston": "BOS",
+    "Dallas": "DFW",
+    "Denver": "DEN",
+    "Las Vegas": "LAS",
+    "Los Angeles": "LAX",
+    "New York": "NYC",
+    "Portland": "PDX",
+    "San Diego": "SAN",
+    "San Francisco": "SFO",
+    "Washington DC": "WAS",
+}
+
+
+def _of_american(city: str, airport: str) -> bool:
+    """As "PDX - Portland International, OR" in the list, and "PDX" in the field."""
+    return airport == _CODES[city] or airport.startswith(f"{_CODES[city]} - ")
+
+
+def _flight_alaska(page: Page) -> Action:
+    wish = json.loads(page.instruction)
+    one_way = wish.get("Ticket Type") == "One-way"
+    days = {"departure": wish["Departure Day"], "return": wish.get("Returning Day")}
+    entries = {name: page.one(id=f"{name}-date") for name in days}
+    left = [name for name, day in days.items() if day and entries[name].value != f"3/{day}/2017"]
+    for calendar in page.all(id="cal-modal-window"):
+        name = calendar.one(id="cal-top-text").content
+        return press(calendar.one("a", content=str(days[name])) if name in left else calendar.one(id="btnDone"))
+    if page.one(id="srh-isow").checked is not one_way:
+        return _show(page, page.one("label", **{"for": "srh-isow"}))
+    action = _airport(page, page.one(id="geo-from"), wish["Departure City"].removesuffix(" DC"), _of_alaska)
+    action = action or _airport(page, page.one(id="geo-to"), wish["Destination City"].removesuffix(" DC"), _of_alaska)
+    if action:
+        return action
+    if left:
+        return _show(page, entries[left[0]])
+    now, wanted = int(page.one(id="tnum-display").content), wish.get("Passengers", 1)
+    if now != wanted:
+        return _show(page, page.one(cls="tnum-button", content="+" if now < wanted else "-"))
+    cabin = page.one("input", name="SearchFields.CabinType", value=wish.get("Seat type", "Coach"))
+    if not cabin.checked:
+        label = cabin.parent or cabin
+        return _show(page, label if label.shown else page.one("h2", content="More search options"))
+    return _show(page, page.one("input", type="submit"))
+
+
+def _flight_american(page: Page) -> Action:
+    wish = json.loads(page.instruction)
+    days = {"Depart": wish["Departure Day"], "Return": wish["Returning Day"]}
+    dialog = page.one(id="datePickerDialog")
+    if dialog.shown:
+        day = days[page.one(cls="ui-dialog-title").content]
+        return press(dialog.one("a", content=str(day)))
+    action = _airport(page, page.one(id="segments0.origin"), wish["Departure City"], _of_american)
+    action = action or _airport(page, page.one(id="segments0.destination"), wish["Destination City"], _of_american)
+    if action:
+        return action
+    for number, day in enumerate(days.values()):
+        entry = page.one(id=f"segments{number}.travelDate")
+        if entry.value != f"03/{day:02}/2017":
+            return _show(page, entry)
+    return _show(page, page.one(cls="miniwob-main-form").one("button", type="submit"))
+
+
+def _show(page: Page, target: Element) -> Action:
+    """Click something on the page in the frame, once it is scrolled to."""
+    return reveal(target, page.one("iframe")) or press(target)
 
 
 ORACLES = {
     "book-flight": _book_flight,
     "book-flight-nodelay": _book_flight,
     "buy-ticket": _buy_ticket,
+    "flight.AA": _flight_american,
+    "flight.Alaska": _flight_alaska,
+    "flight.Alaska-auto": _flight_alaska,
     "order-food": _order_food,
 }
