@@ -167,10 +167,10 @@ def test_a_reply_that_does_not_parse_is_a_miss(targets):
 def test_an_endpoint_that_fails_for_a_moment_is_asked_again(targets, monkeypatch):
     waited = []
     monkeypatch.setattr("time.sleep", waited.append)
-    down = EndpointError("endpoint: down", retry=True)
-    hits = play(ScriptedModel(down, down, Click((5, 5)), then=Click((50, 30))), targets)
+    down, full = EndpointError("endpoint: down", retry=True), EndpointError("endpoint: 429", retry=True, wait_s=7.0)
+    hits = play(ScriptedModel(down, full, Click((5, 5)), then=Click((50, 30))), targets)
     assert [hit.inside for hit in hits] == [True, True, False]
-    assert waited == [1, 2]
+    assert waited == [1, 7]  # the endpoint says how long
 
 
 def test_what_was_answered_is_kept_when_the_endpoint_is_gone(targets, tmp_path, monkeypatch):
@@ -178,8 +178,8 @@ def test_what_was_answered_is_kept_when_the_endpoint_is_gone(targets, tmp_path, 
     output = tmp_path / "answers.jsonl"
     gone = ScriptedModel(Click((5, 5)), Click((50, 30)), then=EndpointError("endpoint: gone", retry=True))
     with pytest.raises(EndpointError, match="gone"):
-        play(gone, targets, output=output, attempts=2)
-    assert len(gone.asked) == 4  # the last one twice
+        play(gone, targets, output=output)
+    assert len(gone.asked) == 5  # the last one three times
     refused = ScriptedModel(EndpointError("endpoint: 401", retry=False))
     with pytest.raises(EndpointError, match="401"):
         play(refused, targets, output=output)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from visavis.errors import EndpointError, InputError, ReplyError
+from visavis.errors import InputError, ReplyError
 from visavis.gui._files import append, whole_lines
 from visavis.gui.actions import Action, Click, LongPress, Move, Point
+from visavis.gui.bench._patience import decide
 from visavis.gui.bench.grounding.targets import Target
 from visavis.gui.model import Context, Decision, Model
 from visavis.gui.screen import Screenshot
@@ -58,7 +59,6 @@ def play(
     targets: Sequence[Target],
     *,
     output: str | os.PathLike[str] | None = None,
-    attempts: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Hit]:
     """Ask for every target once.
@@ -70,7 +70,6 @@ def play(
         model: any; what it decides is not performed.
         targets: as `load` gives them.
         output: a file of JSON lines. What is in it already is not asked again.
-        attempts: how often to ask an endpoint that fails.
         progress: called with how many are done, and of how many.
 
     Raises:
@@ -80,7 +79,7 @@ def play(
     path = Path(output) if output is not None else None
     hits = _kept(path, targets, model.name) if path else []
     for target in targets[len(hits) :]:
-        hits.append(_hit(model, target, attempts))
+        hits.append(_hit(model, target))
         if path:
             append(path, json.dumps({"model": model.name, **asdict(hits[-1])}).encode() + b"\n")
         if progress:
@@ -104,22 +103,15 @@ def _kept(path: Path, targets: Sequence[Target], model: str) -> list[Hit]:
     return hits
 
 
-def _hit(model: Model, target: Target, attempts: int) -> Hit:
+def _hit(model: Model, target: Target) -> Hit:
     context = Context(target.instruction, _look(target.image))
     start = time.perf_counter()
     point, problem = None, ""
-    for attempt in range(attempts):
-        try:
-            point = _point(model.decide(context).actions[0])
-            problem = "" if point else "the action has no point"
-            break
-        except ReplyError as error:
-            problem = str(error)
-            break
-        except EndpointError as error:
-            if not error.retry or attempt == attempts - 1:
-                raise
-            time.sleep(2.0**attempt)
+    try:
+        point = _point(decide(model, context).actions[0])
+        problem = "" if point else "the action has no point"
+    except ReplyError as error:
+        problem = str(error)
     left, top, right, bottom = target.box_xyxy_px
     inside = point is not None and left <= point[0] <= right and top <= point[1] <= bottom
     seconds = round(time.perf_counter() - start, 3)

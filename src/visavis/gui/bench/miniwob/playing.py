@@ -7,14 +7,14 @@ for played in play(player, [Episode("click-test", seed) for seed in EVALUATION_S
     print(played.seed, played.reward)
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from visavis.errors import EndpointError, InputError, ReplyError
+from visavis.errors import InputError, ReplyError
 from visavis.gui.actions import Action, CallUser, check
+from visavis.gui.bench._patience import decide
 from visavis.gui.bench.miniwob.oracles import ORACLES, Page
 from visavis.gui.bench.miniwob.tasks import Episode, screen_size
 from visavis.gui.bench.miniwob.worker import Observation, Worker
@@ -69,19 +69,13 @@ class ModelPlayer:
             return list(threads.map(self._decide, contexts))
 
     def _decide(self, context: Context) -> Decision:
-        failures = 0
         while True:
             try:
-                return self._model.decide(context)
+                return decide(self._model, context)
             except ReplyError as error:
                 context = replace(context, mistakes=(*context.mistakes, (error.reply, str(error))))
                 if len(context.mistakes) == 3:
                     return Decision(error.reply, "", (CallUser(str(error)),))
-            except EndpointError as error:
-                failures += 1
-                if not error.retry or failures == 3:
-                    raise
-                time.sleep(failures)
 
 
 @dataclass(slots=True)
