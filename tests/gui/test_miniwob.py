@@ -168,6 +168,17 @@ def test_every_frame_has_its_own_focus_and_keys(worker):
     assert values(worker, 2) == ["back", "<'\"&>"]
 
 
+def test_a_field_whose_focus_was_missed_can_be_clicked_again(alone):
+    alone.reset(["enter-text"], [0])
+    entry = point(alone, 0, tag="input")
+    alone.step([Click(entry)])
+    field = "document.querySelector('iframe').contentDocument.querySelector('#tt')"
+    in_page(alone, f"{field}.dispatchEvent(new FocusEvent('focusout', {{bubbles: true}}))")
+    assert not alone.pages([0])[0].one("input").focused
+    alone.step([Click(entry)])
+    assert alone.pages([0])[0].one("input").focused
+
+
 def test_every_frame_has_its_own_clipboard(worker):
     worker.reset(["login-user"] * 3, [0, 1, 2])
     user, password = point(worker, 0, id="username"), point(worker, 0, id="password")

@@ -68,6 +68,8 @@
       window.focus();
       top.switching = false;
     }
+    const active = document.activeElement;
+    if (!focused && active && active !== document.body && active.tabIndex >= 0) focused = active; // its event was missed
     if (!focused || !focused.isConnected) focused = null;
     else if (document.activeElement !== focused) focused.focus({ preventScroll: true });
   };
