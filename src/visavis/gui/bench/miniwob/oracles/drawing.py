@@ -83,7 +83,7 @@ def _draw(page: Page, path: list[tuple[float, float]]) -> Action:
     xs, ys = zip(*path, strict=True)
     wanted = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
     for drawn in page.all("path"):
-        if all(abs(is_ - to_be) < 4 for is_, to_be in zip(drawn.box, wanted, strict=True)):
+        if all(abs(is_ - to_be) < 6 for is_, to_be in zip(drawn.box, wanted, strict=True)):
             return press(page.one("button"))
     return Drag(tuple((round(x), round(y)) for x, y in path))
 
