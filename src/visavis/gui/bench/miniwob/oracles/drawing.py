@@ -63,7 +63,8 @@ def _bisect_angle(page: Page) -> Action:
 def _draw_circle(page: Page) -> Action:
     x, y = _dot(page)
     radius = 22
-    return _draw(page, [(x + radius * cos(k * pi / 24), y + radius * sin(k * pi / 24)) for k in range(49)])
+    angles = [pi + k * pi / 24 for k in range(49)]  # from the left, as a line does not begin beyond the right edge
+    return _draw(page, [(x + radius * cos(angle), y + radius * sin(angle)) for angle in angles])
 
 
 def _draw_line(page: Page) -> Action:
@@ -83,7 +84,7 @@ def _draw(page: Page, path: list[tuple[float, float]]) -> Action:
     xs, ys = zip(*path, strict=True)
     wanted = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
     for drawn in page.all("path"):
-        if all(abs(is_ - to_be) < 6 for is_, to_be in zip(drawn.box, wanted, strict=True)):
+        if all(abs(is_ - to_be) < 4 for is_, to_be in zip(drawn.box, wanted, strict=True)):
             return press(page.one("button"))
     return Drag(tuple((round(x), round(y)) for x, y in path))
 
