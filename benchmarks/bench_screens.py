@@ -1,10 +1,11 @@
-"""How fast an X display is looked at and acted on, beside mss, Pillow's ImageGrab and one process of xdotool an event.
+"""How fast screens are looked at and acted on, beside mss, Pillow's ImageGrab, xdotool and Selenium.
 
     python benchmarks/bench_screens.py
 
-The display is Xvfb with a photo-like picture on its root window and no window manager. A look is an RGB array of one's
-own; mss gives BGRX, so its look is counted as it comes and with the conversion its documentation shows. Acting waits
-until the screen is at rest, which the time of an action holds; xdotool waits for nothing.
+The display is Xvfb with a photo-like picture on its root window and no window manager; the page in Chromium shows the
+same picture. A look is an RGB array of one's own; mss gives BGRX, so its look is counted as it comes and with the
+conversion its documentation shows. Acting waits until the screen is at rest, which the time of an action holds;
+xdotool and Selenium wait for nothing.
 """
 
 import io
@@ -12,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from itertools import cycle
@@ -28,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.gui.x11 import opened, x_server
 from visavis.gui.actions import Click, Move, Scroll, Type
-from visavis.gui.screen import X11Screen
+from visavis.gui.screen import ChromiumScreen, X11Screen
 
 SIZES = {"1280 x 800": (1280, 800, 40), "3840 x 2160": (3840, 2160, 12)}  # with rounds
 REPEATS = 7
@@ -123,11 +125,61 @@ def events() -> dict[str, Any]:
         return report
 
 
+def browsers(rounds: int = 12) -> dict[str, Any]:
+    """Milliseconds of looks and actions in Chromium, in turns; a look of each is checked to see the same pixels."""
+    from selenium import webdriver
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    width, height, _ = SIZES["1280 x 800"]
+    letters = "the quick brown fox " * 5
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--force-color-profile=srgb", "--hide-scrollbars"):
+        options.add_argument(flag)
+    with tempfile.TemporaryDirectory() as folder:
+        Image.fromarray(picture(width, height)).save(Path(folder) / "picture.png")
+        page = Path(folder) / "page.html"
+        entry = '<textarea style="position:absolute;left:0;top:0;width:300px;height:200px"></textarea>'
+        page.write_text(f'<body style="margin:0"><img src="picture.png" style="display:block">{entry}')
+        with (
+            ChromiumScreen(page.as_uri(), size=(width, height)) as screen,
+            webdriver.Chrome(options=options) as driver,
+        ):
+            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            driver.get(page.as_uri())
+
+            def look() -> np.ndarray[Any, np.dtype[np.uint8]]:
+                return np.asarray(Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB"))
+
+            assert np.array_equal(screen.screenshot().pixels[200:], look()[200:])
+            point = (100, 100)
+            body = driver.find_element("tag name", "body")
+            place = point[0] - width // 2, point[1] - height // 2
+
+            def click() -> None:
+                ActionChains(driver).move_to_element_with_offset(body, *place).click().perform()
+
+            click()
+            screen.perform(Click(point))
+            return {
+                "a look": compare({"ChromiumScreen": lambda: screen.screenshot().pixels, "Selenium": look}, rounds),
+                "a click": compare({"ChromiumScreen": lambda: screen.perform(Click(point)), "Selenium": click}, rounds),
+                f"{len(letters)} keys": compare(
+                    {
+                        "ChromiumScreen": lambda: screen.perform(Type(letters)),
+                        "Selenium": lambda: ActionChains(driver).send_keys(letters).perform(),
+                    },
+                    rounds,
+                ),
+            }
+
+
 def main() -> None:
     """Measure, and write the result."""
     report = {label: looks(*size) for label, size in SIZES.items()}
-    packages = ("mss", "pillow", "numpy", "python-xlib")
-    write_result("screens", {"x11_looks": report, "x11_events": events()}, packages=packages)
+    packages = ("mss", "pillow", "numpy", "python-xlib", "selenium", "websockets")
+    found = {"x11_looks": report, "x11_events": events(), "chromium": browsers()}
+    write_result("screens", found, packages=packages)
 
 
 if __name__ == "__main__":

@@ -891,6 +891,19 @@ def screens() -> str:
     return f"{lines}\n{source(record)}; {versions}.\n"
 
 
+def screens_chromium() -> str:
+    """Looks at a page and actions on it, beside Selenium."""
+    record = result("screens")
+    rows = []
+    for what, ways in record["chromium"].items():
+        ours = ways["ChromiumScreen"]["wall_ms_p50"]
+        for way, times in ways.items():
+            low, middle, high = (f"{times[f'wall_ms_p{percent}']:.3g}" for percent in (25, 50, 75))
+            rows.append([what, way, f"{middle} ({low} to {high})", f"{times['wall_ms_p50'] / ours:.2g}"])
+    lines = table(["1280 x 800, a page like a photo", "", "ms: median (quartiles)", "times ours"], rows)
+    return f"{lines}\n{source(record)}; selenium {record['versions']['selenium']}.\n"
+
+
 def miniwob_oracles() -> str:
     """Every oracle's success, by how many tasks reach what."""
     record = result("miniwob-oracles")
@@ -954,6 +967,7 @@ TABLES = {
     "miniwob_oracles": miniwob_oracles,
     "miniwob_speed": miniwob_speed,
     "screens": screens,
+    "screens_chromium": screens_chromium,
     "agent_recall": agent_recall,
     "agent_times": agent_times,
     "actions_cases": actions_cases,
