@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from visavis import __version__
-from visavis.app.cli import doctor, face, gui, inspection
+from visavis.app.cli import doctor, face, gui, inspection, serve
 
 __all__ = ["app"]
 
@@ -29,6 +29,8 @@ app.add_typer(face.app, name="face")
 app.add_typer(gui.app, name="gui")
 app.command()(doctor.doctor)
 app.command()(inspection.inspect)
+app.command()(serve.serve)
+app.add_typer(serve.tokens, name="tokens")
 
 
 def _show_version(wanted: bool) -> None:

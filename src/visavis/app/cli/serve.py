@@ -1,0 +1,108 @@
+"""``visavis serve`` and ``visavis tokens``: the face system over HTTP."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, open_gallery
+from visavis.app.output import emit, printable
+
+__all__ = ["serve", "tokens"]
+
+tokens = typer.Typer(
+    no_args_is_help=True,
+    help="""Say who may use a gallery over HTTP.
+
+A token is shown once, when it is made; the gallery's folder keeps its hash. Clients send it as `Authorization: Bearer
+TOKEN`. A server that runs takes notice at once.
+""",
+)
+Scope = Literal["read", "write", "admin"]
+
+
+def serve(
+    gallery: Annotated[Path, typer.Argument(envvar="VISAVIS_GALLERY", help="The gallery's folder.")],
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen on; any but this computer's own demands tokens.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0: any that is free.", min=0, max=65535)] = 8765,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option("--root", help="A folder that clients may have indexed; give it again for more.", exists=True),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="A name that clients know this server by; demands tokens, too."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of an index job; all cores when not given.", min=1)] = (
+        None
+    ),
+    pack: OwnPack = None,
+    json: Json = False,
+) -> None:
+    """Serve a gallery over HTTP: people, photos, identify, verify, search, index jobs.
+
+    Only this computer is served, without a token for questions; changes need a token: `visavis tokens add`. The API
+    describes itself under /api/v1/openapi.json.
+    """
+    from visavis.app.server.application import serve as serve_http
+    from visavis.app.server.service import Service
+
+    def ready(url: str) -> None:
+        emit({"url": url, "gallery": gallery}, as_json=json, text=f"{printable(gallery)}: {url}, until Ctrl-C")
+        sys.stdout.flush()  # who reads a pipe waits for it
+
+    service = Service(gallery, pack=pack, roots=[path.resolve() for path in root or ()], workers=workers)
+    try:
+        serve_http(service, host=host, port=port, names=name or (), on_ready=ready)
+    finally:
+        service.close()
+
+
+@tokens.command("add")
+def _add(
+    name: Annotated[str, typer.Argument(help="Who or what it is for.")],
+    scope: Annotated[
+        Scope, typer.Option("--scope", help="read: ask. write: enroll, name, merge, split. admin: all.")
+    ] = "read",
+    gallery: GalleryFolder = None,
+    json: Json = False,
+) -> None:
+    """Make a token and show it, this once."""
+    from visavis.app.server.tokens import Tokens
+
+    with open_gallery(gallery) as held:
+        secret = Tokens(held.folder).add(name, scope)
+    emit({"name": name, "scope": scope, "token": secret}, as_json=json, text=secret)
+
+
+@tokens.command("list")
+def _list(gallery: GalleryFolder = None, json: Json = False) -> None:
+    """List the tokens; their secrets are not kept."""
+    from rich.table import Table
+
+    from visavis.app.server.tokens import Tokens
+
+    with open_gallery(gallery) as held:
+        found = Tokens(held.folder).all()
+    table = Table("name", "scope", "made", box=None)
+    for token in found:
+        table.add_row(printable(token.name), token.scope, token.created_at)
+    values = [{"name": token.name, "scope": token.scope, "created_at": token.created_at} for token in found]
+    emit(values, as_json=json, text=table)
+
+
+@tokens.command("revoke")
+def _revoke(
+    name: Annotated[str, typer.Argument(help="The name it was made with.")],
+    gallery: GalleryFolder = None,
+    json: Json = False,
+) -> None:
+    """End a token: it opens nothing any more."""
+    from visavis.app.server.tokens import Tokens
+
+    with open_gallery(gallery) as held:
+        Tokens(held.folder).revoke(name)
+    emit({"name": name}, as_json=json, text=f"{printable(name)} opens nothing any more.")

@@ -1,0 +1,139 @@
+"""The service put together: `make_app` for any ASGI server, `serve` with its own."""
+
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+from fastapi import APIRouter, FastAPI, Response
+
+from visavis import __version__
+from visavis.app.server.access import Reader
+from visavis.app.server.bodies import Error
+from visavis.app.server.errors import answer_errors
+from visavis.app.server.guard import Guard, Rules
+from visavis.app.server.metrics import Measured, Metrics
+from visavis.app.server.routes import indexing, people, photos, questions, whole
+from visavis.app.server.service import Service
+from visavis.errors import InputError
+
+__all__ = ["make_app", "rules_for", "serve"]
+
+API = "/api/v1"
+IMPORT_BYTES = 4 * 2**30
+STATUSES = (400, 401, 403, 404, 408, 409, 413, 415, 421, 422, 429, 500, 503)  # of errors
+ABOUT = """The people in a gallery of photos.
+
+Uploaded photos are looked at and not kept. Errors are `{"error": {"type": ..., "message": ...}}`. A change needs a
+token, or a page of this server that asks for it.
+"""
+
+
+def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
+    """The service as an ASGI application, which closes it at its end."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="visavis",
+        description=ABOUT,
+        version=__version__,
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,  # its page comes from a CDN
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    answer_errors(app)
+    api = APIRouter(prefix=API, responses={status: {"model": Error} for status in STATUSES})
+    for group in (people, photos, questions, whole, indexing):
+        api.include_router(group.router)
+    app.include_router(api)
+    metrics = Metrics(lambda: service)
+
+    @app.get("/healthz", tags=["server"])
+    def healthz() -> dict[str, str]:
+        """Whether the server answers and its gallery can be read; needs no token."""
+        service.gallery.counts()
+        return {"status": "ok"}
+
+    @app.get("/metrics", tags=["server"], response_class=Response)
+    def metrics_(_client: Reader) -> Response:
+        """For Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    rules = rules or Rules(larger={f"{API}/import": IMPORT_BYTES})
+    app.add_middleware(Guard, tokens=service.tokens, rules=rules)
+    app.add_middleware(Measured, metrics=metrics)  # outermost, so that it counts refusals
+    return app
+
+
+def rules_for(host: str, names: Sequence[str] = ()) -> Rules:
+    """What is asked of requests to a server that listens on `host` and is called `names`.
+
+    Without a token only this computer is served: on a loopback address and under no other name, as a proxy before it
+    would give it one.
+    """
+    loopback = _is_loopback(host)
+    return Rules(
+        hosts=(Rules.hosts if loopback else frozenset()) | {name.lower() for name in (host, *names)},
+        any_address=not loopback,
+        open=loopback and not names,
+        larger={f"{API}/import": IMPORT_BYTES},
+    )
+
+
+def serve(
+    service: Service,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    names: Sequence[str] = (),
+    on_ready: Callable[[str], object] | None = None,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM, and close the service.
+
+    Args:
+        service: to serve.
+        host: an address of this computer to listen on.
+        port: 0: any that is free.
+        names: further names that clients may know this server by.
+        on_ready: called with the URL when it listens.
+
+    Raises:
+        InputError: others than this computer would be served, and there is no token yet.
+        OSError: the address is not of this computer, or the port is taken.
+    """
+    import uvicorn
+
+    rules = rules_for(host, names)
+    if not rules.open and not service.tokens.all():
+        raise InputError(
+            f"host: expected a token before others than this computer are served on {host}; "
+            "make one with `visavis tokens add`"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
+        if on_ready is not None:
+            shown = f"[{host}]" if ":" in host else host
+            on_ready(f"http://{shown}:{listening.getsockname()[1]}")
+        config = uvicorn.Config(
+            make_app(service, rules),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=500,
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,93 @@
+"""Every error as ``{"error": {"type": ..., "message": ...}}``, with the status that says whose fault it is."""
+
+import logging
+import sqlite3
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from visavis.app.server.decoding import TooLargeError
+from visavis.app.server.jobs import BusyError
+from visavis.app.server.roots import RootError
+from visavis.errors import GalleryError, InputError, LandmarkError, PhotoError, TensorError, VisavisError
+
+__all__ = ["NotFoundError", "answer_errors", "error_body", "refusal"]
+
+TYPES = {
+    401: "TokenError",
+    403: "AccessError",
+    404: "NotFoundError",
+    408: "TimeoutError",
+    413: "TooLargeError",
+    429: "RateError",
+    500: "InternalError",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class NotFoundError(VisavisError, LookupError):
+    """The gallery has no such person, face, photo or job."""
+
+
+STATUS: dict[type[VisavisError], int] = {  # the most special first
+    NotFoundError: 404,
+    BusyError: 409,
+    TooLargeError: 413,
+    RootError: 403,
+    PhotoError: 422,
+    InputError: 422,
+    TensorError: 422,
+    LandmarkError: 422,
+    GalleryError: 409,  # what is there forbids it: a name that is taken, faces of two people, another writer
+}
+
+
+def error_body(kind: str, message: str) -> dict[str, Any]:
+    """What stands in an answer that is an error."""
+    return {"error": {"type": kind, "message": message}}
+
+
+def refusal(error: HTTPException) -> JSONResponse:
+    """The answer of a request that is refused before it reaches the gallery."""
+    kind = TYPES.get(error.status_code, "RequestError")
+    return JSONResponse(error_body(kind, str(error.detail)), error.status_code, error.headers)
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have an application answer errors so."""
+
+    async def ours(_request: Request, error: Exception) -> JSONResponse:
+        status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 503)
+        if isinstance(error, GalleryError) and isinstance(error.__cause__, sqlite3.Error):
+            status = 503  # a full disk, a damaged file, another writer for too long
+        if status == 503:
+            _log.error("%s: %s", type(error).__name__, error)
+        return JSONResponse(error_body(type(error).__name__, str(error)), status)
+
+    async def refused(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return refusal(error)
+
+    async def unfit(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        found = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        return JSONResponse(error_body("RequestError", "; ".join(found)[:2000]), 422)
+
+    async def no_route(request: Request, _error: Exception) -> JSONResponse:
+        return JSONResponse(error_body("NotFoundError", f"expected a path of the API, got {request.url.path!r}"), 404)
+
+    async def no_method(request: Request, error: Exception) -> JSONResponse:
+        message = f"expected a method that {request.url.path!r} has, got {request.method}"
+        return JSONResponse(error_body("RequestError", message), 405, getattr(error, "headers", None))
+
+    for kind, handler in (
+        (VisavisError, ours),
+        (HTTPException, refused),
+        (RequestValidationError, unfit),
+        (404, no_route),
+        (405, no_method),
+    ):
+        app.add_exception_handler(kind, handler)

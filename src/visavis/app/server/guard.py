@@ -1,0 +1,182 @@
+"""What every request passes before anything of it is read, and what every answer carries.
+
+In this order: the Host it names, the site it comes from, its token, its share of the rate, and the kind and length of
+its body. A page elsewhere on the web can so neither read an answer nor change anything, with or without a token.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+from fastapi import HTTPException
+
+from visavis.app.server.errors import refusal
+from visavis.app.server.rate import Buckets
+from visavis.app.server.tokens import Token, Tokens
+
+__all__ = ["Client", "Guard", "Rules"]
+
+HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+SAFE = ("GET", "HEAD", "OPTIONS")
+BODIES = ("application/json", "multipart/form-data")
+IDLE_S = 30.0  # between two pieces of a body
+OPEN_PATHS = ("/healthz",)  # tells nothing, to anybody
+
+_log = logging.getLogger(__name__)
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks; `token` is None for whoever is on this computer, where no token is needed."""
+
+    name: str
+    token: Token | None
+    same_origin: bool  # a page of ours, by what its browser says
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the guard asks of requests."""
+
+    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})  # names, in lower case and without ports
+    any_address: bool = False  # also take Hosts that are addresses: nobody can point those elsewhere
+    open: bool = True  # no token is needed
+    body_bytes: int = 64 * 2**20
+    larger: Mapping[str, int] = field(default_factory=dict)  # bytes, by path
+    per_second: float = 50.0  # requests of a client, in the long run
+    burst: int = 200
+    wrong_tokens: int = 20  # an address may try before it is made to wait, a second each
+
+
+class Guard:
+    """ASGI middleware: refuses, or lets through with `state["client"]`; `clock` is in seconds."""
+
+    def __init__(self, app: Any, *, tokens: Tokens, rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
+        self._app, self._tokens, self._rules = app, tokens, rules
+        self._requests = Buckets(rules.per_second, rules.burst, clock)
+        self._failures = Buckets(1.0, rules.wrong_tokens, clock)
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no WebSocket is spoken here: the server refuses one that is not answered
+        started = False
+
+        async def answer(message: Any) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                ours = {name for name, _ in HEADERS}
+                kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in ours]
+                message = {**message, "headers": [*kept, *HEADERS]}
+            await send(message)
+
+        try:
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            scope.setdefault("state", {})["client"] = self._admit(scope, headers)
+            await self._app(scope, self._measured(scope, headers, receive), answer)
+        except HTTPException as refused:
+            if started:
+                raise
+            await refusal(refused)(scope, receive, answer)
+        except Exception:
+            _log.exception("%s %s", scope["method"], scope["path"])
+            if started:
+                raise
+            failed = HTTPException(500, "the server failed to answer; its log says how")
+            await refusal(failed)(scope, receive, answer)
+
+    def _admit(self, scope: Scope, headers: Mapping[str, str]) -> Client:
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            raise HTTPException(421, f"Host: expected a name of this server, got {host!r}; allow it with --name")
+        address = str((scope.get("client") or ("unknown",))[0])
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        own = origin is not None and origin.lower() == f"{scope['scheme']}://{host}".lower()
+        if (site is not None and site not in ("same-origin", "none")) or (origin is not None and not own):
+            raise HTTPException(403, "Origin: expected a page of this server, got another site's")
+        token = self._token(headers.get("authorization"), address, scope["path"])
+        name = address if token is None else token.name
+        if not self._requests.take(name):
+            raise HTTPException(429, "rate: expected fewer requests, wait a second", {"Retry-After": "1"})
+        return Client(name, token, own or site == "same-origin")
+
+    def _is_ours(self, host: str) -> bool:
+        name = _without_port(host.lower())
+        if name in self._rules.hosts:
+            return True
+        try:
+            return self._rules.any_address and bool(ip_address(name))
+        except ValueError:
+            return False
+
+    def _token(self, authorization: str | None, address: str, path: str) -> Token | None:
+        challenge = {"WWW-Authenticate": "Bearer"}
+        if authorization is None:
+            if self._rules.open or path in OPEN_PATHS:
+                return None
+            raise HTTPException(401, "Authorization: expected 'Bearer' and a token, got none", challenge)
+        kind, _, secret = authorization.partition(" ")
+        token = self._tokens.find(secret.strip()) if kind.lower() == "bearer" else None
+        if token is not None:
+            return token
+        if not self._failures.take(address):
+            raise HTTPException(429, "Authorization: too many wrong tokens, wait a second", {"Retry-After": "1"})
+        raise HTTPException(401, "Authorization: expected a token of this gallery, got another", challenge)
+
+    def _measured(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Receive:
+        """`receive` that counts; refuses at once what says itself that it is too long."""
+        most = self._rules.larger.get(scope["path"], self._rules.body_bytes)
+        too_large = HTTPException(413, f"body: expected at most {most} bytes, got more")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise HTTPException(400, "Content-Length: expected a number")
+        if int(length) > most:
+            raise too_large
+        has_body = int(length) > 0 or "transfer-encoding" in headers
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if has_body and scope["method"] not in SAFE and kind not in BODIES:
+            raise HTTPException(415, f"Content-Type: expected {' or '.join(BODIES)}, got {kind!r}")
+        seen, ended = 0, False
+
+        async def counted() -> Any:
+            nonlocal seen, ended
+            if ended:  # what comes now is the end of the connection, whenever that is
+                return await receive()
+            try:
+                async with asyncio.timeout(IDLE_S):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"body: expected more of it within {IDLE_S:g} s") from None
+            seen += len(message.get("body", b""))
+            ended = not message.get("more_body", False)
+            if seen > most:
+                raise too_large
+            return message
+
+        return counted
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host

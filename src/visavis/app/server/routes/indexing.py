@@ -1,0 +1,88 @@
+"""Index jobs: folders of the server that are taken in, with progress as it happens."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+
+from visavis.app.server.access import Admin, Reader, Serving
+from visavis.app.server.bodies import MAX_ID, IndexIn, JobOut
+from visavis.app.server.errors import NotFoundError
+from visavis.app.server.jobs import Job
+from visavis.app.server.roots import allowed_folder
+from visavis.app.server.service import Service
+
+__all__ = ["cancel_job", "get_job", "list_jobs", "router", "start_job", "watch_job"]
+
+router = APIRouter(prefix="/index/jobs", tags=["index jobs"])
+JobId = Annotated[int, Path(ge=1, le=MAX_ID)]
+LOOK_S = 0.2  # between two looks at a job that is being watched
+
+
+@router.get("")
+def list_jobs(_client: Reader, service: Serving) -> list[JobOut]:
+    """The jobs, the newest first; those of before a restart, too."""
+    return [_out(job) for job in service.jobs.all()]
+
+
+@router.post("", status_code=202)
+def start_job(client: Admin, service: Serving, body: IndexIn) -> JobOut:
+    """Take in the photos of a folder of the server, once the jobs before are done."""
+    folder = allowed_folder(body.folder, service.roots)
+    job = service.jobs.start(folder, prune=body.prune)
+    service.audit.note(client.name, "index")
+    return _out(job)
+
+
+@router.get("/{job}")
+def get_job(_client: Reader, service: Serving, job: JobId) -> JobOut:
+    """One job."""
+    return _out(_job(service, job))
+
+
+@router.delete("/{job}")
+def cancel_job(client: Admin, service: Serving, job: JobId) -> JobOut:
+    """Stop a job at its next photos. What it has taken in stays, and another job on the folder goes on from there."""
+    _job(service, job)
+    service.audit.note(client.name, "cancel")
+    return _out(service.jobs.cancel(job))
+
+
+@router.get(
+    "/{job}/events",
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def watch_job(_client: Reader, service: Serving, request: Request, job: JobId) -> Any:
+    """The job as server-sent events `job`, one whenever it has changed, until it has ended."""
+    from sse_starlette import EventSourceResponse
+
+    _job(service, job)
+
+    async def events() -> AsyncIterator[dict[str, str]]:
+        told: Job | None = None
+        while not await request.is_disconnected():
+            now = service.jobs.get(job)
+            if now is None:  # so many have come since that it was dropped
+                return
+            if now != told:
+                yield {"event": "job", "data": json.dumps(asdict(now))}
+                told = now
+            if now.ended:
+                return
+            await asyncio.sleep(LOOK_S)
+
+    return EventSourceResponse(events())
+
+
+def _job(service: Service, job: int) -> Job:
+    found = service.jobs.get(job)
+    if found is None:
+        raise NotFoundError(f"job: expected one of the gallery, got {job}")
+    return found
+
+
+def _out(job: Job) -> JobOut:
+    return JobOut(**asdict(job))

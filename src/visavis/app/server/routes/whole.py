@@ -1,0 +1,68 @@
+"""The gallery as a whole: what it holds, sorting it, and carrying it elsewhere."""
+
+import shutil
+from contextlib import ExitStack
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, File, Query, UploadFile
+from fastapi.responses import FileResponse
+
+from visavis import __version__
+from visavis.app.server.access import Admin, Reader, Serving, Writer
+from visavis.app.server.bodies import Clustered, GalleryOut, ImportedOut
+
+__all__ = ["about", "cluster", "export", "import_", "router"]
+
+router = APIRouter(tags=["gallery"])
+
+
+@router.get("/gallery")
+def about(_client: Reader, service: Serving) -> GalleryOut:
+    """What the gallery holds."""
+    counts = service.gallery.counts()
+    return GalleryOut(
+        __version__,
+        service.gallery.model.name,
+        counts.photos,
+        counts.faces,
+        counts.people,
+        counts.named,
+        counts.skipped,
+    )
+
+
+@router.post("/cluster")
+def cluster(client: Writer, service: Serving, fresh: Annotated[bool, Query()] = False) -> Clustered:
+    """Sort the faces into people; indexing does so by itself.
+
+    `fresh` first takes apart what was sorted by itself; what users said stays.
+    """
+    report = service.cluster(fresh=fresh)
+    service.audit.note(client.name, "cluster")
+    return Clustered(report.people, report.new, report.placed, report.alone)
+
+
+@router.get(
+    "/export",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def export(client: Admin, service: Serving, after: BackgroundTasks) -> FileResponse:
+    """The whole gallery as one file, as `import` and `visavis face import` read it."""
+    with ExitStack() as stack:
+        path = stack.enter_context(service.scratch(".visavis"))
+        service.gallery.export_to(path)
+        service.audit.note(client.name, "export")
+        after.add_task(stack.pop_all().close)  # once it is sent
+    return FileResponse(path, media_type="application/zip", filename="gallery.visavis", background=after)
+
+
+@router.post("/import")
+def import_(client: Admin, service: Serving, file: Annotated[UploadFile, File()]) -> ImportedOut:
+    """Take in an export of a gallery of the same model: all of it, or nothing. Photos known stay as they are."""
+    with service.scratch(".visavis") as path:
+        with path.open("xb") as copy:
+            shutil.copyfileobj(file.file, copy)
+        done = service.import_from(path)
+    service.audit.note(client.name, "import")
+    return ImportedOut(done.photos, done.faces, done.people)
