@@ -1,0 +1,350 @@
+"""What comes to do harm is refused with an error, and the server answers the next request as ever."""
+
+import io
+import json
+import os
+import signal
+import socket
+import struct
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from tests.app.server_client import API, EASY, client, gallery, png, service
+from visavis.app.cli import main
+from visavis.app.server.application import make_app, rules_for, serve
+from visavis.app.server.decoding import Decoders, Limits, TooLargeError
+from visavis.app.server.guard import Rules
+from visavis.app.server.roots import RootError, allowed_folder
+from visavis.app.server.tokens import Tokens
+from visavis.errors import GalleryError, InputError, PhotoError
+
+__all__ = ["client", "gallery", "service"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of so many pixels, all black and so a thousandth of its size."""
+    rows = zlib.compress(bytes((1 + width) * height), 9)
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def zipped() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb", bytes(10**6))
+    return stream.getvalue()
+
+
+def failed(answer, status, kind=None):
+    """The message of an error, which must be of this status; no page may run anything of it."""
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert kind in (None, error["type"])
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    return error["message"]
+
+
+def strangers(service, rules=EASY, **options):
+    """A client without a token."""
+    app = make_app(service, rules)
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False, **options)
+
+
+# Uploads
+
+
+def test_hostile_files(client, service):
+    jpeg = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(jpeg, "JPEG")
+    for name, data, status in (
+        ("bomb.png", bomb(20_000, 20_000), 413),
+        ("wide.png", bomb(30_000, 100), 413),
+        ("zip.jpg", zipped(), 422),
+        ("script.svg", SVG, 422),
+        ("polyglot.gif", b"GIF89a" + SVG, 422),
+        ("cut.jpg", jpeg.getvalue()[:200], 422),
+        ("empty.jpg", b"", 422),
+        ("long.png", png(0) + bytes(2**20), 413),
+        ("../../etc/passwd", b"root", 422),
+        ("<img src=x onerror=alert(1)>.jpg", b"no photo", 422),
+    ):
+        for path in ("/identify", "/search"):
+            message = failed(client.post(API + path, files={"photo": (name, data)}), status)
+            assert message.startswith("photo 1: ")
+            assert "visavis-" not in message  # where uploads lie
+    assert service.decoders.deaths == 0  # none of these ends a decoder
+    assert client.post(f"{API}/identify", files={"photo": ("ok", png(0))}).json()[0]["name"] == "Ada"
+
+
+@pytest.fixture
+def decode():
+    """Decodes with so much time and memory, by one process, which is at hand as `decode.process()`."""
+    made = []
+
+    def run(data, **limits):
+        if limits or not made:
+            made.append(Decoders(1, Limits(**{"pixels": 10**6, "seconds": 60} | limits)))
+        return made[-1].decode(data, Path("/x"), long_side_px=12_000)
+
+    run.process = lambda: made[-1]._free.queue[0]
+    yield run
+    for decoders in made:
+        decoders.close()
+
+
+def test_a_decoder_that_dies_is_started_again(decode):
+    assert decode(png(0)).pixels.shape == (192, 192, 3)
+    decode.process()._process.kill()
+    with pytest.raises(PhotoError, match="decoding it ended the process"):
+        decode(png(0))
+    assert decode(png(0)).photo.width_px == 192
+    with pytest.raises(TooLargeError, match="expected at most 1 megapixels, got 2000 x 1000"):
+        decode(bomb(2000, 1000))
+
+
+def test_a_decoder_that_hangs_is_ended(decode):
+    decode(png(0), seconds=30)
+    os.kill(decode.process()._process.pid, signal.SIGSTOP)
+    decode.process()._limits = Limits(seconds=0.2)
+    with pytest.raises(PhotoError, match=r"photo: decoding it took longer than 0\.2 s"):
+        decode(png(0))
+    assert decode(png(0)).photo.width_px == 192
+
+
+def test_a_decoder_gets_so_much_memory(decode):
+    photo = bomb(12_000, 12_000)
+    with pytest.raises(PhotoError, match="more memory than there is|ended the process"):
+        decode(photo, pixels=10**9, memory_bytes=900 * 2**20)
+    assert decode(png(0)).photo.width_px == 192
+    assert decode(photo, pixels=10**9, memory_bytes=4 * 2**30).photo.width_px == 12_000
+
+
+def test_a_body_is_counted_while_it_comes(service):
+    rules = Rules(body_bytes=1000)
+    with strangers(service, rules) as client:
+
+        def pieces():
+            for _ in range(100):
+                yield b"x" * 100
+
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        failed(client.post(f"{API}/identify", content=pieces(), headers=kind), 413, "TooLargeError")
+        failed(client.post(f"{API}/identify", files={"photo": ("x", bytes(2000))}), 413, "TooLargeError")
+        failed(client.post(f"{API}/identify", content=b"photo=x", headers={"content-type": "text/plain"}), 415)
+
+
+def test_bodies_and_numbers_beyond_reason_are_422(client):
+    for path in (f"/people/{2**70}", "/people/-1", "/people/x", f"/photos?after={2**64}", "/photos?limit=100000"):
+        failed(client.get(API + path), 422, "RequestError")
+    for body in ({"others": [2**70]}, {"others": []}, {"others": [1], "more": 1}, {"others": "1"}, [], None):
+        failed(client.post(f"{API}/people/1/merge", json=body), 422, "RequestError")
+    kind = {"content-type": "application/json"}
+    for data in (b"{", b'{"name": NaN}', b"\xff\xfe", b"[" * 100_000):
+        assert client.patch(f"{API}/people/1", content=data, headers=kind).status_code in (400, 422)
+    failed(client.post(f"{API}/identify?false_match_rate=nan", files={"photo": ("x", png(0))}), 422, "RequestError")
+    assert client.get("/healthz").status_code == 200
+
+
+def test_names_with_html_are_data(client):
+    name = "</script><img src=x onerror=alert(1)>"
+    answer = client.patch(f"{API}/people/2", json={"name": name})
+    assert (answer.json()["name"], answer.headers["content-type"]) == (name, "application/json")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_failure_of_ours_tells_nothing(client, service, monkeypatch):
+    monkeypatch.setattr(service, "identify", lambda *_args, **_options: 1 / 0)
+    message = failed(client.post(f"{API}/identify", files={"photo": ("x", png(0))}), 500, "InternalError")
+    assert "division" not in message
+
+
+# Where requests come from
+
+
+def test_another_host_or_site_is_refused(service):
+    with strangers(service) as client:
+        for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""):
+            failed(client.get(f"{API}/people", headers={"host": host}), 421)
+        for headers in (
+            {"origin": "https://evil.example"},
+            {"origin": "null"},
+            {"origin": "http://127.0.0.1:1"},
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+        ):
+            failed(client.get(f"{API}/people", headers=headers), 403)
+            failed(client.post(f"{API}/cluster", headers=headers), 403)
+        for host in ("localhost:80", "[::1]:80", "127.0.0.1"):
+            assert client.get(f"{API}/people", headers={"host": host}).status_code == 200
+
+
+def test_a_change_needs_a_token_or_a_page_of_ours(service):
+    with strangers(service) as client:
+        assert client.post(f"{API}/identify", files={"photo": ("x", png(0))}).status_code == 200
+        failed(client.post(f"{API}/cluster"), 403, "AccessError")
+        failed(client.delete(f"{API}/people/1"), 403, "AccessError")
+        failed(client.post(f"{API}/index/jobs", json={"folder": "/"}), 403, "AccessError")
+        for headers in ({"origin": "http://127.0.0.1"}, {"sec-fetch-site": "same-origin"}):
+            assert client.post(f"{API}/cluster", headers=headers).status_code == 200
+        reader = {"authorization": f"Bearer {service.tokens.add('r', 'read')}"}
+        writer = {"authorization": f"Bearer {service.tokens.add('w', 'write')}"}
+        failed(client.post(f"{API}/cluster", headers=reader), 403, "AccessError")
+        failed(client.delete(f"{API}/people/1", headers=writer), 403, "AccessError")
+        failed(client.get(f"{API}/export", headers=writer), 403, "AccessError")
+        assert client.post(f"{API}/cluster", headers=writer).status_code == 200
+
+
+# Tokens and rates
+
+
+def test_without_a_token_only_this_computer_is_served(service):
+    rules = rules_for("0.0.0.0")
+    secret = service.tokens.add("phone", "read")
+    with strangers(service, rules) as client:
+        assert failed(client.get(f"{API}/people"), 401, "TokenError")
+        assert client.get(f"{API}/people").headers["www-authenticate"] == "Bearer"
+        assert client.get("/healthz").status_code == 200
+        failed(client.get("/metrics"), 401)
+        right = {"authorization": f"Bearer {secret}", "host": "192.168.1.2:8765"}
+        assert client.get(f"{API}/people", headers=right).status_code == 200
+        failed(client.get(f"{API}/people", headers=right | {"host": "evil.example"}), 421)
+        service.tokens.revoke("phone")
+        failed(client.get(f"{API}/people", headers=right), 401)
+    assert (rules_for("127.0.0.1").open, rules_for("::1").open, rules_for("localhost").open) == (True, True, True)
+    assert not rules_for("127.0.0.1", ["faces.example.org"]).open
+    with pytest.raises(InputError, match="host: expected a token before others .* `visavis tokens add`"):
+        serve(service, host="0.0.0.0")
+
+
+def test_a_thousand_wrong_tokens(service):
+    secret = service.tokens.add("right", "read")
+    with strangers(service, Rules(per_second=1e6, burst=10**6)) as client:
+        codes = []
+        for number in range(1000):
+            wrong = f"Bearer visavis_{number}" if number % 2 else f"Basic {secret}"
+            codes.append(client.get(f"{API}/people", headers={"authorization": wrong}).status_code)
+        assert set(codes) == {401, 429}
+        assert codes[:20] == [401] * 20
+        assert client.get(f"{API}/people", headers={"authorization": f"Bearer {secret}"}).status_code == 200
+
+
+def test_tokens_are_kept_as_hashes_only_their_owner_can_read(tmp_path):
+    tokens, elsewhere = Tokens(tmp_path), Tokens(tmp_path)
+    secret = tokens.add("ada", "write")
+    path = tmp_path / "tokens.json"
+    assert secret.removeprefix("visavis_") not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    found = elsewhere.find(secret)
+    assert (found.name, found.may("read"), found.may("write"), found.may("admin")) == ("ada", True, True, False)
+    with pytest.raises(InputError, match="name: expected one that no token has, got 'ada'"):
+        tokens.add("ada", "read")
+    with pytest.raises(InputError, match="name: expected printable text"):
+        tokens.add("\n", "read")
+    elsewhere.revoke("ada")
+    assert tokens.find(secret) is None
+    with pytest.raises(InputError, match="name: expected that of a token, got 'ada'"):
+        tokens.revoke("ada")
+    path.write_text('[{"name": "x"}]')
+    with pytest.raises(GalleryError, match="expected the tokens of a gallery"):
+        Tokens(tmp_path).all()
+
+
+def test_too_many_requests_are_made_to_wait(service):
+    with strangers(service, Rules(per_second=1e-6, burst=3)) as client:
+        assert [client.get("/healthz").status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert client.get("/healthz").headers["retry-after"] == "1"
+
+
+def test_the_tokens_command(gallery, capsys):
+    def run(*arguments):
+        code = main(["tokens", *arguments, "--gallery", str(gallery), "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    code, made = run("add", "ada", "--scope", "admin")
+    assert (code, Tokens(gallery).find(made["token"]).scope) == (0, "admin")
+    [listed] = run("list")[1]
+    assert (listed["name"], listed["scope"], "token" in listed) == ("ada", "admin", False)
+    assert run("revoke", "ada") == (0, {"name": "ada"})
+    assert run("revoke", "ada")[0] == 3
+
+
+# Paths
+
+
+def test_index_roots(client, photos, tmp_path):
+    (photos / "out").symlink_to(tmp_path)
+    (photos / "inner").mkdir()
+    (photos / "inner" / "up").symlink_to(photos)  # within, and round
+    for folder in ("/", "/etc", str(tmp_path), f"{photos}/..", f"{photos}/out", "photos", "", "a\0b", "~"):
+        answer = client.post(f"{API}/index/jobs", json={"folder": folder})
+        assert "below an allowed --root" in failed(answer, 403, "RootError")
+    assert "exists" in failed(client.post(f"{API}/index/jobs", json={"folder": f"{photos}/no"}), 403, "RootError")
+    assert "no links out" in failed(client.post(f"{API}/index/jobs", json={"folder": str(photos)}), 403, "RootError")
+    (photos / "out").unlink()
+    assert allowed_folder(f"{photos}/inner", [photos]) == photos / "inner"
+    with pytest.raises(RootError):
+        allowed_folder(str(photos), [])
+
+
+def test_paths_that_climb_reach_no_file(client):
+    for path in (
+        "/faces/../../../etc/passwd/thumbnail",
+        "/faces/..%2f..%2fetc%2fpasswd/thumbnail",
+        "/%2e%2e/%2e%2e/etc",
+    ):
+        answer = client.get(API + path)
+        assert answer.status_code in (404, 422)
+        assert b"root:" not in answer.content
+
+
+# A real server
+
+
+def test_a_real_server_outlives_raw_nonsense(service):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(make_app(service), log_level="critical", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            for raw in (
+                b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 2_000_000 + b"\r\n\r\n",
+                b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a: b\r\n" * 100_000,
+                b"GET / HTTP/1.1\r\n\r\n",
+                b"\0" * 1000,
+                b"POST /api/v1/identify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n",
+                b"GET /api/v1/people HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
+            ):
+                with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                    try:
+                        connection.sendall(raw)
+                        answer = connection.recv(1000)
+                    except OSError:  # closed while it was still being sent
+                        continue
+                    assert answer.startswith((b"HTTP/1.1 4", b"")), answer
+                    assert not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 5"))
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                assert client.get("/healthz").json() == {"status": "ok"}
+                found = client.post(f"{API}/identify", files={"photo": ("x", png(0))})
+                assert found.json()[0]["name"] == "Ada"
+        finally:
+            server.should_exit = True
+            thread.join(60)
