@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from fastapi import WebSocketDisconnect
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -196,13 +197,26 @@ def test_another_host_or_site_is_refused(service):
             assert client.get(f"{API}/people", headers={"host": host}).status_code == 200
 
 
+def test_no_web_socket_is_opened(service):
+    with (
+        strangers(service) as client,
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect(f"{API}/people", headers={"host": "evil.example"}),
+    ):
+        pass
+
+
 def test_a_change_needs_a_token_or_a_page_of_ours(service):
     with strangers(service) as client:
         assert client.post(f"{API}/identify", files={"photo": ("x", png(0))}).status_code == 200
         failed(client.post(f"{API}/cluster"), 403, "AccessError")
         failed(client.delete(f"{API}/people/1"), 403, "AccessError")
         failed(client.post(f"{API}/index/jobs", json={"folder": "/"}), 403, "AccessError")
-        for headers in ({"origin": "http://127.0.0.1"}, {"sec-fetch-site": "same-origin"}):
+        for headers in (
+            {"origin": "http://127.0.0.1"},
+            {"origin": "https://127.0.0.1"},
+            {"sec-fetch-site": "same-origin"},
+        ):
             assert client.post(f"{API}/cluster", headers=headers).status_code == 200
         reader = {"authorization": f"Bearer {service.tokens.add('r', 'read')}"}
         writer = {"authorization": f"Bearer {service.tokens.add('w', 'write')}"}

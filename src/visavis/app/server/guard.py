@@ -78,7 +78,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # no WebSocket is spoken here: the server refuses one that is not answered
+            await send({"type": "websocket.close"})  # none is spoken here
+            return
         started = False
 
         async def answer(message: Any) -> None:
@@ -111,7 +112,8 @@ class Guard:
             raise HTTPException(421, f"Host: expected a name of this server, got {host!r}; allow it with --name")
         address = str((scope.get("client") or ("unknown",))[0])
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        own = origin is not None and origin.lower() == f"{scope['scheme']}://{host}".lower()
+        # Either scheme: a proxy before this server may speak HTTPS for it.
+        own = origin is not None and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
         if (site is not None and site not in ("same-origin", "none")) or (origin is not None and not own):
             raise HTTPException(403, "Origin: expected a page of this server, got another site's")
         token = self._token(headers.get("authorization"), address, scope["path"])

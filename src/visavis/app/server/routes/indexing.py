@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 
 from visavis.app.server.access import Admin, Reader, Serving
 from visavis.app.server.bodies import MAX_ID, IndexIn, JobOut
@@ -55,7 +55,7 @@ def cancel_job(client: Admin, service: Serving, job: JobId) -> JobOut:
     "/{job}/events",
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def watch_job(_client: Reader, service: Serving, request: Request, job: JobId) -> Any:
+async def watch_job(_client: Reader, service: Serving, job: JobId) -> Any:
     """The job as server-sent events `job`, one whenever it has changed, until it has ended."""
     from sse_starlette import EventSourceResponse
 
@@ -63,7 +63,7 @@ async def watch_job(_client: Reader, service: Serving, request: Request, job: Jo
 
     async def events() -> AsyncIterator[dict[str, str]]:
         told: Job | None = None
-        while not await request.is_disconnected():
+        while True:  # until it has ended, or nobody listens any more
             now = service.jobs.get(job)
             if now is None:  # so many have come since that it was dropped
                 return
