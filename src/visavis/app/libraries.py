@@ -10,9 +10,17 @@ from importlib import metadata
 __all__ = ["Library", "cure", "declared"]
 
 # Where it is not the name pip knows.
-IMPORT_NAMES = {"pillow": "PIL", "pillow-heif": "pillow_heif", "python-xlib": "Xlib", "tensorboardx": "tensorboardX"}
+IMPORT_NAMES = {
+    "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
+    "prometheus-client": "prometheus_client",
+    "python-multipart": "python_multipart",
+    "python-xlib": "Xlib",
+    "sse-starlette": "sse_starlette",
+    "tensorboardx": "tensorboardX",
+}
 # What users run; `dev` and `docs` are for those who work on visavis.
-EXTRAS = ("face", "train", "gui", "miniwob", "ray", "app")
+EXTRAS = ("face", "train", "gui", "miniwob", "ray", "serve", "app")
 
 
 @dataclass(frozen=True, slots=True)
