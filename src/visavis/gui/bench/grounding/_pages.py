@@ -5,14 +5,13 @@ import queue
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from visavis.errors import ScreenError
+from visavis.gui.bench._server import Server
+from visavis.gui.bench._tab import Tab
 from visavis.gui.bench.grounding.targets import Box
-from visavis.gui.bench.miniwob._server import Server
-from visavis.gui.screen._browser import Browser
 
 __all__ = ["CLICKED", "FIELDS", "Look", "Pages", "Thing", "Viewport"]
 
@@ -77,7 +76,7 @@ class Look:
     things: list[Thing]
 
 
-class Pages:
+class Pages(Tab):
     """The pages below a folder, until `close`; a context manager closes it.
 
     Raises:
@@ -85,29 +84,24 @@ class Pages:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._server = Server(folder)
         self._broken = False  # a page lacks what the folder should have
-        self._browser: Browser | None = None
         self._events: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
-        own = self._server.address.removeprefix("http://")
-        flags = [f"--proxy-server={_NOWHERE}", f"--proxy-bypass-list=<-loopback>;{own}", "--hide-scrollbars"]
-        try:
-            self._browser = Browser(flags=flags, answer_s=_ANSWER_S)
-            self._connection = self._browser.connection
-            self._session = self._browser.attach()
-            self._connection.call("Browser.setDownloadBehavior", behavior="deny")
-            self._connection.listen("Page.lifecycleEvent", self._event)
-            self._connection.listen("Page.javascriptDialogOpening", self._dialog)
-            self._connection.listen("Network.responseReceived", self._response)
-            self._call("Network.enable")
-            self._call("Page.enable")
-            self._call("Page.setLifecycleEventsEnabled", enabled=True)
-            self._call("Page.addScriptToEvaluateOnNewDocument", source=_STILL)
-            self._call("Accessibility.enable")
-            self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
-        except BaseException:
-            self.close()
-            raise
+        server = Server(folder)
+        own = server.address.removeprefix("http://")
+        flags = (f"--proxy-server={_NOWHERE}", f"--proxy-bypass-list=<-loopback>;{own}", "--hide-scrollbars")
+        super().__init__(server, flags=flags, answer_s=_ANSWER_S)
+
+    def _prepare(self) -> None:
+        self._connection.call("Browser.setDownloadBehavior", behavior="deny")
+        self._connection.listen("Page.lifecycleEvent", self._event)
+        self._connection.listen("Page.javascriptDialogOpening", self._dialog)
+        self._connection.listen("Network.responseReceived", self._response)
+        self._call("Network.enable")
+        self._call("Page.enable")
+        self._call("Page.setLifecycleEventsEnabled", enabled=True)
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=_STILL)
+        self._call("Accessibility.enable")
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
 
     def look(self, page: str, viewport: Viewport, *, down: float = 0.0) -> Look | None:
         """Open a page and look at it.
@@ -133,20 +127,6 @@ class Pages:
             if not self._connection.alive:
                 raise
             return None  # it went elsewhere while it was looked at
-
-    def close(self) -> None:
-        """End the browser; more than once is the same as once."""
-        if self._browser is not None:
-            self._browser.close()
-        self._server.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _look(self, address: str, scale: float, down: float) -> Look | None:
         if not self._open(address):
@@ -229,9 +209,6 @@ class Pages:
             if frame["frame"]["url"].startswith((self._server.address, "about:")):  # else there is none in it
                 trees.append(self._call("Accessibility.getFullAXTree", frameId=frame["frame"]["id"])["nodes"])
         return [node for number, tree in enumerate(trees) for node in _named(tree, number)]
-
-    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        return self._connection.call(method, session=self._session, **parameters)
 
     def _evaluate(self, script: str) -> Any:
         return self._connection.evaluate(script, session=self._session)

@@ -10,18 +10,16 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from visavis.errors import InputError, ScreenError
 from visavis.gui._png import from_png
 from visavis.gui.actions import Action, CallUser, Drag, Finished, Move, Scroll, Wait, check
+from visavis.gui.bench._server import Server
+from visavis.gui.bench._tab import Tab
 from visavis.gui.bench.miniwob._gestures import Call, Hands
-from visavis.gui.bench.miniwob._server import Server
 from visavis.gui.bench.miniwob.oracles.page import Page
 from visavis.gui.bench.miniwob.tasks import Episode, html, page_of, screen_size
-from visavis.gui.screen._browser import Browser
-from visavis.gui.screen._cdp import Connection
 
 __all__ = ["Observation", "Worker"]
 
@@ -33,7 +31,7 @@ PARKING_PX = 4  # beside the frames, where the pointer is between two steps
 ANSWER_S = 60.0  # of a loaded machine
 # Nobody looks at it: a picture is made when it is asked for, at once, and a page scrolls at once.
 FLAGS = ("--disable-frame-rate-limit", "--disable-gpu-vsync", "--disable-smooth-scrolling", "--hide-scrollbars")
-FRAME = Path(__file__).with_name("frame.js")
+FRAME, GRID = (Path(__file__).with_name(name) for name in ("frame.js", "grid.html"))
 # The windows the pages were written for, by the size of what a player sees.
 WINDOWS = {(160, 210): (500, 320), (375, 667): (600, 800)}
 
@@ -49,7 +47,7 @@ class Observation:
     reward: float = 0.0  # without regard to time; -1 to 1, and 0 until the episode is done
 
 
-class Worker:
+class Worker(Tab):
     """A browser whose one page holds `frames` tasks, all with screens of one `size`; a context manager closes it.
 
     An action's effect is seen after the task's own clock has run for half a second; it stands still while a player
@@ -67,20 +65,12 @@ class Worker:
         if size not in WINDOWS:
             raise InputError(f"size: expected one of {sorted(WINDOWS)}, got {size}")
         self.frames, self.size = frames, size
-        columns = min(frames, COLUMNS)
+        self._columns = min(frames, COLUMNS)
         width, height = size
-        self._hands = [Hands((width * (n % columns), height * (n // columns))) for n in range(frames)]
-        self._park = Hands((width * columns, 0)).move((PARKING_PX // 2, 1))
+        self._hands = [Hands((width * (n % self._columns), height * (n // self._columns))) for n in range(frames)]
+        self._park = Hands((width * self._columns, 0)).move((PARKING_PX // 2, 1))
         self._seen: list[Observation] = []
-        self._server = Server(html())
-        self._browser: Browser | None = None
-        try:
-            self._browser = Browser(flags=FLAGS, answer_s=ANSWER_S)
-            self._session = self._browser.attach()
-            self._open(columns)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(Server(html(), {"/grid": GRID}), flags=FLAGS, answer_s=ANSWER_S)
 
     def reset(self, tasks: Sequence[str], seeds: Sequence[int]) -> list[Observation]:
         """Start an episode in every frame; errors as `step`."""
@@ -170,22 +160,8 @@ class Worker:
             for number, snapshot in zip(frames, snapshots, strict=True)
         ]
 
-    def close(self) -> None:
-        """End the browser; more than once is the same as once."""
-        if self._browser is not None:
-            self._browser.close()
-        self._server.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self, columns: int) -> None:
-        width, height = self.size
+    def _prepare(self) -> None:
+        columns, (width, height) = self._columns, self.size
         shape = {"width": width * columns + PARKING_PX, "height": height * -(-self.frames // columns)}
         self._call("Emulation.setDeviceMetricsOverride", **shape, deviceScaleFactor=1, mobile=False)
         self._call("Page.enable")
@@ -212,14 +188,6 @@ class Worker:
 
     def _look(self) -> Any:
         return from_png(self._connection.screenshot(session=self._session, format="png", optimizeForSpeed=True))
-
-    @property
-    def _connection(self) -> Connection:
-        assert self._browser is not None
-        return self._browser.connection
-
-    def _call(self, method: str, **parameters: Any) -> None:
-        self._connection.call(method, session=self._session, **parameters)
 
     def _send(self, calls: Iterable[Call]) -> None:
         self._connection.call_all(calls, session=self._session)

@@ -1,20 +1,21 @@
-"""The pages of the tasks on a port of this machine, and the page whose frames hold them."""
+"""A folder of pages on a port of this machine."""
 
 import http.server
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 __all__ = ["Server"]
 
-GRID = Path(__file__).with_name("grid.html")
-
 
 class Server:
-    """Serves a folder, and an empty page at /grid, until it is closed."""
+    """Serves a folder, and other pages by their paths, until it is closed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, others: Mapping[str, Path] | None = None) -> None:
         class Handler(_Handler):
+            pages = others or {}
+
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments, directory=str(folder))
 
@@ -33,12 +34,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".html": "text/html; charset=utf-8"}
 
+    pages: Mapping[str, Path]
+
     def do_GET(self) -> None:
-        if self.path != "/grid":
+        if self.path not in self.pages:
             return super().do_GET()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
-        page = GRID.read_bytes()
+        page = self.pages[self.path].read_bytes()
         self.send_header("Content-Length", str(len(page)))
         self.end_headers()
         self.wfile.write(page)
