@@ -3,16 +3,12 @@
 import re
 
 from visavis.gui.actions import Action, Click, Hotkey
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, fill, press
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, fill, press, submit
 
-__all__ = ["ORACLES"]
-
-
-def _submit(page: Page) -> Action:
-    return press(page.one(id="subbtn"))
+__all__ = ["ORACLES", "slide"]
 
 
-def _slide(slider: Element, now: int, wanted: int, ranges: list[tuple[int, int]]) -> Action | None:
+def slide(slider: Element, now: int, wanted: int, ranges: list[tuple[int, int]]) -> Action | None:
     """What is to be done next for a slider to be at a value; its range is among those said.
 
     A click brings it close, and the arrow keys to where no pixel is.
@@ -39,23 +35,23 @@ _RANGES = [(low, low + length) for length in (5, 10, 50, 100) for low in (-100, 
 
 def _use_slider(page: Page) -> Action:
     wanted = int(page.said(r"Select (-?\d+) with")[0])
-    return _slide(page.one(id="slider"), int(page.one(id="val").content), wanted, _RANGES) or _submit(page)
+    return slide(page.one(id="slider"), int(page.one(id="val").content), wanted, _RANGES) or submit(page)
 
 
 def _use_slider_2(page: Page) -> Action:
     for number, wanted in enumerate(page.said(r"\[(\d+),(\d+),(\d+)\]"), start=1):
         now = int(page.one(id=f"val-{number}").content)
-        action = _slide(page.one(id=f"slider-{number}"), now, int(wanted), [(0, 20)])
+        action = slide(page.one(id=f"slider-{number}"), now, int(wanted), [(0, 20)])
         if action:
             return action
-    return _submit(page)
+    return submit(page)
 
 
 def _use_spinner(page: Page) -> Action:
     wanted = int(page.said(r"Select (-?\d+) with")[0])
     now = int(page.one(id="spinner").value)
     if now == wanted:
-        return _submit(page)
+        return submit(page)
     return press(page.one(cls="ui-spinner-up" if wanted > now else "ui-spinner-down"))
 
 

@@ -3,7 +3,7 @@
 import datetime as dt
 
 from visavis.gui.actions import Action, Click, Drag, Scroll, Type
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, fill, press, reveal
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, fill, press, reach, reveal, submit
 
 __all__ = ["ORACLES", "pick"]
 
@@ -29,18 +29,18 @@ def _date(page: Page) -> dt.date:
 
 
 def _choose_date(page: Page) -> Action:
-    return pick(page, page.one(id="datepicker"), _date(page)) or press(page.one(id="subbtn"))
+    return pick(page, page.one(id="datepicker"), _date(page)) or submit(page)
 
 
 def _enter_date(page: Page) -> Action:
     date = _date(page)
-    return _parts(page, f"{date:%Y-%m-%d}", f"{date:%m%d%Y}") or press(page.one(id="subbtn"))
+    return _parts(page, f"{date:%Y-%m-%d}", f"{date:%m%d%Y}") or submit(page)
 
 
 def _enter_time(page: Page) -> Action:
     hour, minute, half = page.said(r"(\d+):(\d\d)\s*([AP])M")
     value = f"{int(hour) % 12 + (12 if half == 'P' else 0):02}:{minute}"
-    return _parts(page, value, f"{int(hour):02}{minute}{half}") or press(page.one(id="subbtn"))
+    return _parts(page, value, f"{int(hour):02}{minute}{half}") or submit(page)
 
 
 def _parts(page: Page, value: str, keys: str) -> Action | None:
@@ -67,7 +67,7 @@ def _daily_calendar(page: Page) -> Action:
             right = until - since == count and _TIMES[begin] <= since and until <= _TIMES[end]
             field, button = form.one("input"), form.one(cls="create" if right else "cancel")
             return reveal(button, area) or (fill(field, name) if right else None) or press(button)
-        return reveal(event, area) or press(event)  # it was not let go of
+        return reach(event, area)  # it was not let go of
     halves = [page.one(id=f"hh-{number}") for number in range(_TIMES[begin], _TIMES[end])]
     free = [not any(_share(half, event) for event in page.all(cls="event")) for half in halves]
     start = next(at for at in range(len(halves)) if all(free[at : at + count]))

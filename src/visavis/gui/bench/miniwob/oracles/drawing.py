@@ -3,7 +3,7 @@
 from math import cos, dist, hypot, pi, sin
 
 from visavis.gui.actions import Action, Click, Drag, Point
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, press
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, press, submit
 
 __all__ = ["ORACLES"]
 
@@ -19,7 +19,7 @@ def _put(page: Page, best: tuple[float, float]) -> Action:
     spot = round(best[0]), round(best[1])
     for blue in page.all("circle", id="blue-circle"):
         if _middle(blue) == spot:
-            return press(page.one(id="subbtn"))
+            return submit(page)
     return Click((spot[0], spot[1] + 50))  # the drawing takes the page's coordinates for its own, 50 down
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from visavis.gui.actions import Action
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, fill, press, reveal
+from visavis.gui.bench.miniwob.oracles.page import Page, fill, press, reach
 
 __all__ = ["ORACLES"]
 
@@ -80,19 +80,15 @@ def _step(page: Page, order: _Order) -> Action:
         return fill(forward.one(cls="forward-sender"), order.text) or press(forward.one(id="send-forward"))
     for email in page.all(id="email"):
         if email.one(cls="email-sender").content != order.sender:
-            return _push(email.one(id="close-email"), email)
-        return _push(email.one(cls=f"email-{order.verb}" if order.verb in ("reply", "forward") else order.verb), email)
+            return reach(email.one(id="close-email"), email)
+        return reach(email.one(cls=f"email-{order.verb}" if order.verb in ("reply", "forward") else order.verb), email)
     if page.one(id="search").shown:
         return press(page.one(id="search-cancel"))
     inbox = page.one(id="main")
     for thread in inbox.all(cls="email-thread"):
         if thread.one(cls="email-sender").content == order.sender:
             break
-    return _push(thread.one(cls="email-subject" if order.verb in ("reply", "forward") else order.verb), inbox)
-
-
-def _push(target: Element, scrolled: Element) -> Action:
-    return reveal(target, scrolled) or press(target)
+    return reach(thread.one(cls="email-subject" if order.verb in ("reply", "forward") else order.verb), inbox)
 
 
 def _inbox(page: Page) -> Action:

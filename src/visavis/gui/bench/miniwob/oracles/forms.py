@@ -1,49 +1,31 @@
 """Forms: several fields to fill and to choose from, some of them in the way of others."""
 
-from visavis.gui.actions import Action, Drag, Hotkey, Type
-from visavis.gui.bench.miniwob.oracles.page import Page, check, fill, press, reveal
+from visavis.gui.actions import Action, Hotkey, Type
+from visavis.gui.bench.miniwob.oracles.controls import slide
+from visavis.gui.bench.miniwob.oracles.page import Page, check, fill, press, reach, submit
 from visavis.gui.bench.miniwob.oracles.text import scroll_to_end
 
 __all__ = ["ORACLES"]
 
-_POSITIONS = {"1st": 0, "2nd": 1, "3rd": 2}
-
-
-def _submit(page: Page) -> Action:
-    return press(page.one(id="subbtn"))
-
 
 def _form_sequence(page: Page) -> Action:
-    number, position = page.said(r"Select (-?\d+) with the slider, click the (...) checkbox")
+    number, position = page.said(r"Select (-?\d+) with the slider, click the (.).. checkbox")
     for at, box in enumerate(page.all("input")):
-        action = check(box, at == _POSITIONS[position])
+        action = check(box, at == int(position) - 1)
         if action:
             return action
-    return _slide(page, int(number)) or _submit(page)
-
-
-def _slide(page: Page, number: int) -> Action | None:
-    """What is to be done next for the slider, from -10 to 10, to stand at a number; None if it does."""
     now = int(page.one(id="val").content)
-    if now == number:
-        return None
-    slider, handle = page.one(id="slider"), page.one(cls="ui-slider-handle")
-    if handle.focused:  # it was dragged, and missed
-        return Hotkey(("right" if now < number else "left",))
-    assert handle.point is not None
-    left, _, width, _ = slider.box
-    x, y = handle.point
-    return Drag(((x, y), (round(left + width * (number + 10) / 20), y)))
+    return slide(page.one(id="slider"), now, int(number), [(-10, 10)]) or submit(page)
 
 
 def _form_sequence_2(page: Page) -> Action:
-    radio, number, box = page.said(r'the (...) radio button and enter the number "(.+)" into the (...) textbox')
+    radio, number, box = page.said(r'the (.).. radio button and enter the number "(.+)" into the (.).. textbox')
     fields = page.all("input", type="text")
     for field in fields:
-        action = fill(field, number if field is fields[_POSITIONS[box]] else "")
+        action = fill(field, number if field is fields[int(box) - 1] else "")
         if action:
             return action
-    return check(page.all("input", type="radio")[_POSITIONS[radio]], True) or _submit(page)
+    return check(page.all("input", type="radio")[int(radio) - 1], True) or submit(page)
 
 
 def _form_sequence_3(page: Page) -> Action:
@@ -54,7 +36,7 @@ def _form_sequence_3(page: Page) -> Action:
     row = page.one("li", content=height)
     if not row.shown:
         return press(chosen)
-    return reveal(row, page.one(cls="selectric-scroll")) or press(row)
+    return reach(row, page.one(cls="selectric-scroll"))
 
 
 def _login_user_popup(page: Page) -> Action:
@@ -62,7 +44,7 @@ def _login_user_popup(page: Page) -> Action:
     if cancel:
         return press(cancel[0])
     user, password = page.quoted()
-    return fill(page.one(id="username"), user) or fill(page.one(id="password"), password) or _submit(page)
+    return fill(page.one(id="username"), user) or fill(page.one(id="password"), password) or submit(page)
 
 
 def _search_movies(page: Page) -> Action:
@@ -89,7 +71,7 @@ def _sign_agreement(page: Page) -> Action:
 
 
 def _text_transform(page: Page) -> Action:
-    return fill(page.one(id="tt"), page.one(id="captcha").content) or _submit(page)
+    return fill(page.one(id="tt"), page.one(id="captcha").content) or submit(page)
 
 
 def _unicode_test(page: Page) -> Action:
@@ -101,7 +83,7 @@ def _use_autocomplete(page: Page) -> Action:
     field = page.one(id="tags")
     rows = [row for row in page.all(cls="ui-menu-item") if row.shown]
     if field.value.startswith(start) and field.value.endswith(end[0] if end else "") and not rows:
-        return _submit(page)
+        return submit(page)
     for row in rows:
         if row.content.startswith(start) and row.content.endswith(end[0] if end else ""):
             if row.point:

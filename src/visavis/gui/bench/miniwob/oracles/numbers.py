@@ -4,7 +4,7 @@ import re
 from math import ceil
 
 from visavis.gui.actions import Action, Hotkey, Type, Wait
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, check, fill, press
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, check, fill, press, submit
 
 __all__ = ["ORACLES"]
 
@@ -54,7 +54,7 @@ def _guess_number(page: Page) -> Action:
 def _digit(page: Page, digit: int) -> Action:
     entry = page.one(id="tt")  # a field for numbers does not tell what is selected in it
     if entry.value == str(digit):
-        return press(page.one(id="subbtn"))
+        return submit(page)
     if not entry.focused:
         return press(entry)
     return Hotkey(("backspace",)) if entry.value else Type(str(digit))
@@ -69,7 +69,7 @@ def _odd_or_even(page: Page) -> Action:
 
 
 def _answer(page: Page, entry: Element, answer: object) -> Action:
-    return fill(entry, str(answer)) or press(page.one(id="subbtn"))
+    return fill(entry, str(answer)) or submit(page)
 
 
 def _simple_arithmetic(page: Page) -> Action:
@@ -138,7 +138,7 @@ def _number_checkboxes(page: Page) -> Action:
         action = check(box, bit == "1")
         if action:
             return action
-    return press(page.one(id="subbtn"))
+    return submit(page)
 
 
 ORACLES = {

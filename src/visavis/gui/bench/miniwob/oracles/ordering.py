@@ -6,13 +6,9 @@ from collections.abc import Callable
 
 from visavis.gui.actions import Action, Hotkey
 from visavis.gui.bench.miniwob.oracles.dates import pick
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, fill, press, reveal
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, fill, press, reach
 
 __all__ = ["ORACLES"]
-
-
-def _push(page: Page, target: Element) -> Action:
-    return reveal(target, page.one(id="area")) or press(target)
 
 
 def _order_food(page: Page) -> Action:
@@ -28,15 +24,15 @@ def _order_food(page: Page) -> Action:
     for meal, quantity in zip(meals, quantities, strict=True):
         now = int(meal.attributes["data-quantity"])
         if now != quantity:
-            return _push(page, meal.one(cls="add" if now < quantity else "remove"))
-    return _push(page, page.one("button"))
+            return reach(meal.one(cls="add" if now < quantity else "remove"), page.one(id="area"))
+    return reach(page.one("button"), page.one(id="area"))
 
 
 def _buy_ticket(page: Page) -> Action:
     (wish,) = page.said(r"the ticket with the (.+)\.")
     value = _price if wish.endswith("cost") else _duration
     best = max if wish in ("longest duration", "most expensive cost") else min
-    return _push(page, best(page.all(cls="flight"), key=value).one("button"))
+    return reach(best(page.all(cls="flight"), key=value).one("button"), page.one(id="area"))
 
 
 def _price(flight: Element) -> int:
@@ -59,9 +55,9 @@ def _book_flight(page: Page) -> Action:
     if not flights:
         return action or press(page.one(id="search"))
     if action:  # they are other flights
-        return _push(page, page.one(id="menu-back"))
+        return reach(page.one(id="menu-back"), page.one(id="area"))
     best = min(flights, key=_price if wish == "cheapest" else _duration)
-    return _push(page, best.one("button"))
+    return reach(best.one("button"), page.one(id="area"))
 
 
 def _airport(page: Page, entry: Element, name: str, fits: Callable[[str, str], bool]) -> Action | None:
@@ -73,7 +69,7 @@ def _airport(page: Page, entry: Element, name: str, fits: Callable[[str, str], b
         return action
     for row in page.all("li"):
         if row.shown and fits(name, row.content):
-            return reveal(row, row.parent or row) or press(row)
+            return reach(row, row.parent or row)
     return press(entry) if not entry.focused else Hotkey(("backspace",))
 
 
@@ -120,21 +116,21 @@ def _flight_alaska(page: Page) -> Action:
         name = calendar.one(id="cal-top-text").content
         return press(calendar.one("a", content=str(days[name])) if name in left else calendar.one(id="btnDone"))
     if page.one(id="srh-isow").checked is not one_way:
-        return _show(page, page.one("label", **{"for": "srh-isow"}))
+        return reach(page.one("label", **{"for": "srh-isow"}), page.one("iframe"))
     action = _airport(page, page.one(id="geo-from"), wish["Departure City"].removesuffix(" DC"), _of_alaska)
     action = action or _airport(page, page.one(id="geo-to"), wish["Destination City"].removesuffix(" DC"), _of_alaska)
     if action:
         return action
     if left:
-        return _show(page, entries[left[0]])
+        return reach(entries[left[0]], page.one("iframe"))
     now, wanted = int(page.one(id="tnum-display").content), wish.get("Passengers", 1)
     if now != wanted:
-        return _show(page, page.one(cls="tnum-button", content="+" if now < wanted else "-"))
+        return reach(page.one(cls="tnum-button", content="+" if now < wanted else "-"), page.one("iframe"))
     cabin = page.one("input", name="SearchFields.CabinType", value=wish.get("Seat type", "Coach"))
     if not cabin.checked:
         label = cabin.parent or cabin
-        return _show(page, label if label.shown else page.one("h2", content="More search options"))
-    return _show(page, page.one("input", type="submit"))
+        return reach(label if label.shown else page.one("h2", content="More search options"), page.one("iframe"))
+    return reach(page.one("input", type="submit"), page.one("iframe"))
 
 
 def _flight_american(page: Page) -> Action:
@@ -151,13 +147,8 @@ def _flight_american(page: Page) -> Action:
     for number, day in enumerate(days.values()):
         entry = page.one(id=f"segments{number}.travelDate")
         if entry.value != f"03/{day:02}/2017":
-            return _show(page, entry)
-    return _show(page, page.one(cls="miniwob-main-form").one("button", type="submit"))
-
-
-def _show(page: Page, target: Element) -> Action:
-    """Click something on the page in the frame, once it is scrolled to."""
-    return reveal(target, page.one("iframe")) or press(target)
+            return reach(entry, page.one("iframe"))
+    return reach(page.one(cls="miniwob-main-form").one("button", type="submit"), page.one("iframe"))
 
 
 ORACLES = {

@@ -11,7 +11,7 @@ from typing import Any, Self
 from visavis.errors import InputError
 from visavis.gui.actions import Action, Click, Hotkey, Point, Scroll, Type
 
-__all__ = ["Box", "Element", "Page", "Word", "check", "choose", "fill", "press", "reveal"]
+__all__ = ["Box", "Element", "Page", "Word", "check", "choose", "fill", "press", "reach", "reveal", "submit"]
 
 Box = tuple[float, float, float, float]
 
@@ -185,7 +185,7 @@ def choose(entry: Element, text: str) -> Action | None:
     rows = [row for shown in top.all(data_list="") for row in shown.children if row.content == text]
     if not rows:
         return press(entry)
-    return reveal(rows[0], rows[0].parent or top) or press(rows[0])
+    return reach(rows[0], rows[0].parent or top)
 
 
 def check(box: Element, wanted: bool) -> Action | None:
@@ -199,6 +199,16 @@ def reveal(target: Element, scrolled: Element) -> Scroll | None:
         return None
     below = target.box[1] > scrolled.box[1]
     return Scroll(scrolled.point or _middle(scrolled.box), down=1 if below else -1)
+
+
+def reach(target: Element, scrolled: Element) -> Action:
+    """Click `target` in an element that scrolls, once it is scrolled to; errors as `press`."""
+    return reveal(target, scrolled) or press(target)
+
+
+def submit(page: Page) -> Action:
+    """Press the button that most tasks end with; errors as `Page.one` and `press`."""
+    return press(page.one(id="subbtn"))
 
 
 def _middle(box: Box) -> Point:

@@ -1,7 +1,7 @@
 """Posts in a stream, and the buttons below each."""
 
 from visavis.gui.actions import Action
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, press, reveal
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, reach
 
 __all__ = ["ORACLES"]
 
@@ -23,15 +23,11 @@ def _posts(page: Page, user: str) -> list[Element]:
     return [post for post in page.all(cls="media") if post.one(cls="username").content == user]
 
 
-def _push(page: Page, target: Element) -> Action:
-    return reveal(target, page.one(id="area")) or press(target)
-
-
 def _social_media(page: Page) -> Action:
     user, name = page.said(r'For the user (\S+), click on the "(.+)" button')
     post = _posts(page, user)[0]
     button = post.one(cls=_BUTTONS[name])
-    return _push(page, button if button.shown else post.one(cls="more"))
+    return reach(button if button.shown else post.one(cls="more"), page.one(id="area"))
 
 
 def _social_media_all(page: Page) -> Action:
@@ -50,8 +46,8 @@ def _set(page: Page, wanted: list[Element]) -> Action:
     """Have these buttons on and all others off, and submit."""
     for button in page.all("span"):
         if (button in wanted) is not ("active" in button.classes):
-            return _push(page, button)
-    return _push(page, page.one("button"))
+            return reach(button, page.one(id="area"))
+    return reach(page.one("button"), page.one(id="area"))
 
 
 ORACLES = {

@@ -3,20 +3,14 @@
 import re
 
 from visavis.gui.actions import Action, Drag, Hotkey, Scroll
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, Word, fill, press
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, Word, fill, press, submit
 
 __all__ = ["ORACLES", "scroll_to_end"]
-
-_POSITIONS = {"1st": 0, "2nd": 1, "3rd": 2}
-
-
-def _submit(page: Page) -> Action:
-    return press(page.one(id="subbtn"))
 
 
 def _find_word(page: Page) -> Action:
     word = page.one("p").words[int(page.said(r"(\d+)\w+ word")[0]) - 1].text
-    return fill(page.one(id="answer-input"), word.strip(",.")) or _submit(page)
+    return fill(page.one(id="answer-input"), word.strip(",.")) or submit(page)
 
 
 def scroll_to_end(area: Element) -> Action | None:
@@ -30,16 +24,16 @@ def scroll_to_end(area: Element) -> Action | None:
 def _scroll_text(page: Page) -> Action:
     area = page.one(id="text-area")
     word = area.value.split()[-1].strip(".")
-    return scroll_to_end(area) or fill(page.one(id="answer-input"), word) or _submit(page)
+    return scroll_to_end(area) or fill(page.one(id="answer-input"), word) or submit(page)
 
 
 def _scroll_text_2(page: Page) -> Action:
     area = page.one(id="text-area")
     if page.said(r"to the (top|bottom)")[0] == "bottom":
-        return scroll_to_end(area) or _submit(page)
+        return scroll_to_end(area) or submit(page)
     if area.scroll[0] > 0 and area.point:
         return Scroll(area.point, down=-3)
-    return _submit(page)
+    return submit(page)
 
 
 def _copy_paste(page: Page) -> Action:
@@ -47,14 +41,14 @@ def _copy_paste(page: Page) -> Action:
 
 
 def _copy_paste_2(page: Page) -> Action:
-    return _copied(page, page.one(id=f"text-{_POSITIONS[page.said(r'the (...) text area')[0]] + 1}"))
+    return _copied(page, page.one(id=f"text-{page.said(r'the (.).. text area')[0]}"))
 
 
 def _copied(page: Page, source: Element) -> Action:
     """Copy a field's text, paste it into the field of the answer, and submit."""
     target = page.one(id="answer-input")
     if target.value == source.value:
-        return _submit(page)
+        return submit(page)
     field = target if source.copied else source
     if not field.focused:
         return press(field)
@@ -65,12 +59,12 @@ def _copied(page: Page, source: Element) -> Action:
 
 def _highlight_text(page: Page) -> Action:
     words = page.one(id="randomText").words
-    return _select(page, words) or _submit(page)
+    return _select(page, words) or submit(page)
 
 
 def _highlight_text_2(page: Page) -> Action:
-    (position,) = page.said(r"the (...) paragraph")
-    return _select(page, page.all("p")[_POSITIONS[position]].words) or _submit(page)
+    (position,) = page.said(r"the (.).. paragraph")
+    return _select(page, page.all("p")[int(position) - 1].words) or submit(page)
 
 
 def _select(page: Page, words: tuple[Word, ...]) -> Action | None:
@@ -103,7 +97,7 @@ def _text_editor(page: Page) -> Action:
         words = next((word,) for word in words if word.text == found[1])
     (style,) = page.said(r"the (?:style|color) (\w+)")
     if all(_styled(editor, word, style) for word in words):
-        return _submit(page)
+        return submit(page)
     if style in _STYLES:
         button = page.one(cls=_BUTTONS[style])
     else:

@@ -1,7 +1,7 @@
 """Tasks that are won by what is typed into fields, or chosen from a list."""
 
 from visavis.gui.actions import Action
-from visavis.gui.bench.miniwob.oracles.page import Page, choose, fill, press
+from visavis.gui.bench.miniwob.oracles.page import Page, choose, fill, press, submit
 
 __all__ = ["ORACLES"]
 
@@ -18,16 +18,12 @@ def _enter_text_2(page: Page) -> Action:
 
 def _enter_password(page: Page) -> Action:
     (password,) = page.quoted()
-    return (
-        fill(page.one(id="password"), password) or fill(page.one(id="verify"), password) or press(page.one(id="subbtn"))
-    )
+    return fill(page.one(id="password"), password) or fill(page.one(id="verify"), password) or submit(page)
 
 
 def _login_user(page: Page) -> Action:
     user, password = page.quoted()
-    return (
-        fill(page.one(id="username"), user) or fill(page.one(id="password"), password) or press(page.one(id="subbtn"))
-    )
+    return fill(page.one(id="username"), user) or fill(page.one(id="password"), password) or submit(page)
 
 
 def _choose_list(page: Page) -> Action:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from visavis.gui.actions import Action, Move, Press, Release
-from visavis.gui.bench.miniwob.oracles.page import Element, Page, press, reveal
+from visavis.gui.bench.miniwob.oracles.page import Element, Page, press, reach, submit
 
 __all__ = ["ORACLES"]
 
@@ -21,7 +21,7 @@ def _look_for(found: list[Element], covers: list[Element]) -> Action:
 
 def _click_collapsible(page: Page) -> Action:
     (section,) = page.all("h3")
-    return press(page.one(id="subbtn") if section.attributes["aria-expanded"] == "true" else section)
+    return submit(page) if section.attributes["aria-expanded"] == "true" else press(section)
 
 
 def _click_collapsible_2(page: Page) -> Action:
@@ -75,7 +75,7 @@ def _click_scroll_list(page: Page) -> Action:
     if not wrong:
         return Release("ctrl") if "ctrl" in page.held else press(page.one("button"))
     if wrong[0].point is None:
-        return Release("ctrl") if "ctrl" in page.held else reveal(wrong[0], options) or press(wrong[0])
+        return Release("ctrl") if "ctrl" in page.held else reach(wrong[0], options)
     return press(wrong[0]) if "ctrl" in page.held else Press("ctrl")
 
 
