@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, open_gallery
 from visavis.app.output import emit, printable
+from visavis.app.server.tokens import Scope, Tokens
 
 __all__ = ["serve", "tokens"]
 
@@ -19,7 +20,6 @@ A token is shown once, when it is made; the gallery's folder keeps its hash. Cli
 TOKEN`. A server that runs takes notice at once.
 """,
 )
-Scope = Literal["read", "write", "admin"]
 
 
 def serve(
@@ -71,8 +71,6 @@ def _add(
     json: Json = False,
 ) -> None:
     """Make a token and show it, this once."""
-    from visavis.app.server.tokens import Tokens
-
     with open_gallery(gallery) as held:
         secret = Tokens(held.folder).add(name, scope)
     emit({"name": name, "scope": scope, "token": secret}, as_json=json, text=secret)
@@ -82,8 +80,6 @@ def _add(
 def _list(gallery: GalleryFolder = None, json: Json = False) -> None:
     """List the tokens; their secrets are not kept."""
     from rich.table import Table
-
-    from visavis.app.server.tokens import Tokens
 
     with open_gallery(gallery) as held:
         found = Tokens(held.folder).all()
@@ -101,8 +97,6 @@ def _revoke(
     json: Json = False,
 ) -> None:
     """End a token: it opens nothing any more."""
-    from visavis.app.server.tokens import Tokens
-
     with open_gallery(gallery) as held:
         Tokens(held.folder).revoke(name)
     emit({"name": name}, as_json=json, text=f"{printable(name)} opens nothing any more.")

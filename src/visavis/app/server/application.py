@@ -52,7 +52,7 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
     for group in (people, photos, questions, whole, indexing):
         api.include_router(group.router)
     app.include_router(api)
-    metrics = Metrics(lambda: service)
+    metrics = Metrics(service)
 
     @app.get("/healthz", tags=["server"])
     def healthz() -> dict[str, str]:
@@ -65,8 +65,7 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
         """For Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    rules = rules or Rules(larger={f"{API}/import": IMPORT_BYTES})
-    app.add_middleware(Guard, tokens=service.tokens, rules=rules)
+    app.add_middleware(Guard, tokens=service.tokens, rules=rules or rules_for("127.0.0.1"))
     app.add_middleware(Measured, metrics=metrics)  # outermost, so that it counts refusals
     return app
 

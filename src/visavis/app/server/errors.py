@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 class NotFoundError(VisavisError, LookupError):
     """The gallery has no such person, face, photo or job."""
 
+    def __init__(self, what: str, number: int) -> None:
+        super().__init__(f"{what}: expected one of the gallery, got {number}")
+
 
 STATUS: dict[type[VisavisError], int] = {  # the most special first
     NotFoundError: 404,

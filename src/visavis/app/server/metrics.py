@@ -1,7 +1,7 @@
 """Counts and times for Prometheus."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -18,7 +18,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class Metrics:
     """The registry of one server."""
 
-    def __init__(self, service: Callable[[], Service]) -> None:
+    def __init__(self, service: Service) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "path")
         self.requests = Counter("visavis_requests", "Requests answered", (*labels, "status"), registry=self.registry)
@@ -39,14 +39,14 @@ class Metrics:
 class _Held(Collector):
     """What is in the gallery, looked up when asked."""
 
-    def __init__(self, service: Callable[[], Service]) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
 
     def describe(self) -> Iterable[Any]:
         return ()  # so that registering does not collect
 
     def collect(self) -> Iterable[Any]:
-        service = self._service()
+        service = self._service
         counts = service.gallery.counts()
         for name, value, text in (
             ("photos", counts.photos, "Photos in the gallery"),

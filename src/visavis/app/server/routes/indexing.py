@@ -80,7 +80,7 @@ async def watch_job(_client: Reader, service: Serving, job: JobId) -> Any:
 def _job(service: Service, job: int) -> Job:
     found = service.jobs.get(job)
     if found is None:
-        raise NotFoundError(f"job: expected one of the gallery, got {job}")
+        raise NotFoundError("job", job)
     return found
 
 

@@ -75,7 +75,7 @@ def split_person(client: Writer, service: Serving, body: SplitIn) -> PersonOut:
     known = {row.id for row in service.gallery.faces(ids=body.faces)}
     for face in body.faces:
         if face not in known:
-            raise NotFoundError(f"face: expected one of the gallery, got {face}")
+            raise NotFoundError("face", face)
     new = service.gallery.split(body.faces)
     service.audit.note(client.name, "split", [new])
     return _person(service, new)
@@ -96,7 +96,7 @@ def forget_person(client: Admin, service: Serving, person: PersonId) -> Forgotte
 def _person(service: Service, person: int) -> PersonOut:
     found = service.gallery.people(ids=[person])
     if not found:
-        raise NotFoundError(f"person: expected one of the gallery, got {person}")
+        raise NotFoundError("person", person)
     return PersonOut.of(found[0])
 
 
@@ -104,4 +104,4 @@ def _expect_people(service: Service, people: Sequence[int]) -> None:
     known = {row.id for row in service.gallery.people(ids=people)}
     for person in people:
         if person not in known:
-            raise NotFoundError(f"person: expected one of the gallery, got {person}")
+            raise NotFoundError("person", person)

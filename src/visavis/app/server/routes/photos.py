@@ -47,7 +47,7 @@ def get_face(_client: Reader, service: Serving, face: FaceId) -> FaceOut:
     """One face."""
     found = service.gallery.faces(ids=[face])
     if not found:
-        raise NotFoundError(f"face: expected one of the gallery, got {face}")
+        raise NotFoundError("face", face)
     return FaceOut.of(found[0])
 
 
@@ -65,5 +65,5 @@ def thumbnail(client: Reader, service: Serving, face: FaceId) -> Response:
 def _photo(service: Service, photo: int) -> PhotoOut:
     found = service.gallery.photos(ids=[photo])
     if not found:
-        raise NotFoundError(f"photo: expected one of the gallery, got {photo}")
+        raise NotFoundError("photo", photo)
     return PhotoOut.of(found[0])
