@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from visavis.app.libraries import IMPORT_NAMES
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "visavis"
 # Files and folders at the top of visavis, each with the parts beside itself that it may import.
@@ -26,17 +28,6 @@ EXTRAS: dict[str, list[str]] = {
     "face": ["face", "train"],
     "gui": ["gui", "miniwob", "ray"],
     "app": ["app", "face", "gui", "miniwob", "ray", "serve", "train"],
-}
-# Where it is not the name pip knows.
-MODULES = {
-    "mcp-types": "mcp_types",
-    "pillow": "PIL",
-    "pillow-heif": "pillow_heif",
-    "prometheus-client": "prometheus_client",
-    "python-multipart": "python_multipart",
-    "python-xlib": "Xlib",
-    "sse-starlette": "sse_starlette",
-    "tensorboardx": "tensorboardX",
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -61,7 +52,7 @@ def declared(*extras: str) -> set[str]:
     optional = project["optional-dependencies"]
     requirements = sum((optional[extra] for extra in extras), start=project["dependencies"])
     names = [re.split(r"[^\w.-]", requirement)[0] for requirement in requirements]
-    return {MODULES.get(name, name) for name in names}
+    return {IMPORT_NAMES.get(name, name) for name in names}
 
 
 def test_every_part_has_its_rule():
