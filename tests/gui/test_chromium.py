@@ -1,5 +1,6 @@
 """ChromiumScreen on real pages: every action as the page hears it, what lies outside of pages, and every fault."""
 
+import json
 import os
 import signal
 import socket
@@ -30,7 +31,7 @@ from visavis.gui.actions import (
     Scroll,
     Type,
 )
-from visavis.gui.screen import ChromiumScreen
+from visavis.gui.screen import ChromiumScreen, _browser
 
 pytestmark = pytest.mark.usefixtures("chromium")
 
@@ -47,6 +48,11 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", parse_qs(place.query)["to"][0])
             self.end_headers()
+        elif place.path == "/secret":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+            self.end_headers()
+            self.wfile.write(b"<title>Refused</title>")
         elif place.path == "/never":
             self.server.over.wait(60)
         else:
@@ -104,6 +110,14 @@ def at(screen, selector, number=0):
     return int(x * screen._scale), int(y * screen._scale)
 
 
+def wait_for(holds):
+    """Wait until something holds, for long enough."""
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def said(screen):
     return value(screen, "document.getElementById('out').textContent").splitlines()
 
@@ -134,6 +148,15 @@ def test_ten_steps_through_a_form(screen):
         "prompted Grace 世界",
         *("contextmenu 2 0 false", "auxclick 2 1 false"),
     ]
+
+
+def test_a_drag_of_one_step_enters_before_it_drops(screen):
+    value(screen, "target.style.cssText += 'left: 20px; width: 60px; height: 60px'")
+    value(screen, "target.style.top = `${box.getBoundingClientRect().bottom}px`")
+    (x, y), (_, below) = at(screen, "#box"), at(screen, "#target")
+    middle = (y + below) // 2
+    screen.perform(Drag(((x, middle - 5), (x, middle + 5))))
+    assert said(screen) == ["dropped the box"]
 
 
 def test_clicks_of_every_button_and_count(screen):
@@ -192,6 +215,25 @@ def test_any_text_arrives(screen, text):
     assert value(screen, "document.getElementById('name').value") == "Z"
 
 
+def test_lines_end_in_any_way(screen):
+    value(screen, "document.body.innerHTML = '<textarea id=text></textarea>'")
+    screen.perform(Click(at(screen, "#text")))
+    screen.perform(Type("a\r\nb\rc\nd"))
+    assert value(screen, "text.value") == "a\nb\nc\nd"
+    value(screen, "setTimeout(() => { document.title = prompt('?') })")
+    wait_for(lambda: screen._pages.dialog)
+    screen.perform(Type("e\r\n"))
+    assert value(screen, "document.title") == "e"
+
+
+def test_escape_leaves_the_full_screen(screen):
+    value(screen, "document.onclick = () => document.body.requestFullscreen()")
+    screen.perform(Click((5, 5)))
+    assert value(screen, "document.fullscreenElement !== null")
+    screen.perform(Hotkey(("escape",)))
+    assert value(screen, "document.fullscreenElement === null")
+
+
 def test_enter_at_the_end_of_a_text_submits(screen):
     screen.perform(Click(at(screen, "#name")))
     screen.perform(Type("Ada\n"))
@@ -231,6 +273,38 @@ def test_keys_work_a_dialog(screen):
     screen.perform(Hotkey(("backspace",)))
     screen.perform(Hotkey(("enter",)))
     assert said(screen)[-1] == "prompted Bo"
+
+
+def test_another_page_is_opened_over_a_dialog(screen, server):
+    screen.perform(Click(at(screen, "#confirm")))
+    with pytest.raises(InputError, match="url: expected an address"):
+        screen.perform(Navigate("a b"))
+    assert screen._pages.dialog is not None
+    screen.perform(Navigate(f"{server.address}/second.html"))
+    assert screen.screenshot().url == f"{server.address}/second.html"
+    assert screen._pages.dialog is None
+    value(screen, "setTimeout(() => { for (;;) alert(1); })")
+    wait_for(lambda: screen._pages.dialog)
+    screen.perform(Navigate(f"{server.address}/form.html"))
+    assert screen.screenshot().url == f"{server.address}/form.html"
+    assert screen._pages.dialog is None
+
+
+def test_a_page_behind_a_password_says_so(screen, server):
+    screen.perform(Navigate(f"{server.address}/secret"))
+    assert value(screen, "document.title") == "Refused"
+
+
+def test_a_page_opens_no_programs(server, tmp_path, monkeypatch):
+    for name in "xdg-open", "xdg-email", "true":
+        (tmp_path / name).write_text(f"#!/bin/sh\n: > '{tmp_path}/{name}.ran'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with ChromiumScreen(f"{server.address}/form.html", size=(400, 300)) as screen:
+        value(screen, "document.body.innerHTML = '<a href=mailto:a@b>mail</a>'")
+        screen.perform(Click(at(screen, "a")))
+        wait_for(lambda: list(tmp_path.glob("*.ran")))
+    assert [path.name for path in tmp_path.glob("*.ran")] == ["true.ran"]
 
 
 def test_a_page_that_wants_to_be_kept(screen, server):
@@ -280,11 +354,14 @@ def test_back_forward_and_reload(screen, server):
     assert value(screen, "document.title") == "Second"
 
 
-@pytest.mark.parametrize("scale", [1.0, 2.0, 1.5])
-def test_points_are_pixels_of_the_screenshot(server, scale):
-    with ChromiumScreen(f"{server.address}/form.html", size=(640, 480), scale=scale) as screen:
+@pytest.mark.parametrize(
+    ("size", "scale", "pixels"),
+    [((640, 480), 1.0, (640, 480)), ((640, 480), 2.0, (1280, 960)), ((403, 303), 1.5, (605, 455))],
+)
+def test_points_are_pixels_of_the_screenshot(server, size, scale, pixels):
+    with ChromiumScreen(f"{server.address}/form.html", size=size, scale=scale) as screen:
         shot = screen.screenshot()
-        assert shot.size == screen.size() == (int(640 * scale), int(480 * scale))
+        assert shot.size == screen.size() == pixels
         assert shot.scale == scale
         blue = np.argwhere((shot.pixels == (74, 144, 217)).all(-1))  # all of the box
         (top, left), (bottom, right) = blue.min(0).tolist(), blue.max(0).tolist()
@@ -305,15 +382,20 @@ def test_what_a_browser_does_not_have(screen):
             screen.perform(Navigate(url))
 
 
-def test_nothing_reaches_an_origin_that_is_not_allowed(serve, server):
+@pytest.fixture
+def udp():
+    """A socket on loopback that hears what a page sends past its proxy."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as heard:
+        heard.bind(("127.0.0.1", 0))
+        heard.setblocking(False)
+        yield heard
+
+
+def test_nothing_reaches_an_origin_that_is_not_allowed(serve, server, udp):
     other = serve()
-    with ChromiumScreen(
-        f"{server.address}/ways_out.html?other={other.address}", origins=[server.address], size=(400, 300)
-    ) as screen:
-        until = time.monotonic() + 30
-        while value(screen, "document.title") != "done":
-            assert time.monotonic() < until
-            time.sleep(0.05)
+    address = f"{server.address}/ways_out.html?other={other.address}&udp={udp.getsockname()[1]}"
+    with ChromiumScreen(address, origins=[server.address], size=(400, 300)) as screen:
+        wait_for(lambda: value(screen, "document.title") == "done")
         screen.perform(Click((50, 50)))
         assert value(screen, "document.title") == "Not allowed"
         screen.perform(Hotkey(("ctrl", "w")))
@@ -323,19 +405,44 @@ def test_nothing_reaches_an_origin_that_is_not_allowed(serve, server):
         with pytest.raises(InputError, match="url: expected one of http"):
             screen.perform(Navigate(other.address))
     assert other.asked == []
+    with pytest.raises(BlockingIOError):
+        udp.recv(1)
     with pytest.raises(InputError, match="url: expected one of"):
         ChromiumScreen(other.address, origins=[server.address])
 
 
-def test_without_a_list_of_origins_the_same_page_gets_out(serve, server):
+def test_without_a_list_of_origins_the_same_page_gets_out(serve, server, udp):
     other = serve()
-    with ChromiumScreen(f"{server.address}/ways_out.html?other={other.address}", size=(400, 300)) as screen:
-        until = time.monotonic() + 30
-        while value(screen, "document.title") != "done":
-            assert time.monotonic() < until
-            time.sleep(0.05)
+    address = f"{server.address}/ways_out.html?other={other.address}&udp={udp.getsockname()[1]}"
+    with ChromiumScreen(address, size=(400, 300)) as screen:
+        wait_for(lambda: value(screen, "document.title") == "done")
     missed = {"/fetch", "/redirected", "/image", "/script", "/frame", "/srcdoc", "/data", "/blob", "/worker", "/socket"}
     assert missed <= set(other.asked)
+    assert udp.recv(1)
+
+
+def test_no_name_that_is_not_allowed_is_looked_up(server, tmp_path, monkeypatch):
+    log = tmp_path / "net.json"
+    flags = (*_browser._FLAGS, f"--log-net-log={log}", "--net-log-capture-mode=Everything")
+    monkeypatch.setattr(_browser, "_FLAGS", flags)
+    with ChromiumScreen(f"{server.address}/form.html", size=(400, 300), origins=[server.address]) as screen:
+        value(
+            screen,
+            """new Promise((end) => {
+              document.head.innerHTML = '<link rel=dns-prefetch href="//one.example">';
+              const urls = ['stun:two.example', 'turn:three.example', 'turn:four.example?transport=tcp'];
+              const peer = new RTCPeerConnection({ iceServers: [{ urls, username: 'x', credential: 'x' }] });
+              peer.onicegatheringstatechange = () => { if (peer.iceGatheringState === 'complete') end(); };
+              peer.createDataChannel('x');
+              peer.createOffer().then((offer) => peer.setLocalDescription(offer));
+            })""",
+        )
+        screen._connection.send("Browser.close")
+        wait_for(lambda: screen._browser._process.poll() is not None)
+    constants, *events = log.read_text().splitlines()
+    kinds = json.loads(constants.rstrip(",") + "}")["constants"]["logEventTypes"]
+    asking = [f'"type":{kinds[name]}' for name in ("DNS_TRANSACTION", "HOST_RESOLVER_SYSTEM_TASK")]
+    assert not [line for line in events if ".example" in line and any(kind in line for kind in asking)]
 
 
 def test_a_browser_that_is_killed(server):
@@ -380,26 +487,49 @@ def test_a_page_that_is_busy_for_ever(server):
         assert screen.screenshot().url == f"{server.address}/second.html"
 
 
-def test_a_page_that_has_crashed(server):
-    with ChromiumScreen(f"{server.address}/form.html", size=(400, 300), settle_s=0.5) as screen:
-        screen._connection.send("Page.crash", session=screen._pages.session)
-        until = time.monotonic() + 20
-        while not screen._pages.crashed:
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        with pytest.raises(ScreenError, match="it has crashed"):
-            screen.screenshot()
-        screen.perform(Navigate(f"{server.address}/second.html"))
-        assert screen.screenshot().url == f"{server.address}/second.html"
+def crash(screen):
+    screen._connection.send("Page.crash", session=screen._pages.session)
+    wait_for(lambda: screen._pages.crashed)
+
+
+def test_a_page_that_has_crashed_says_so_and_is_loaded_anew(server):
+    form, second = f"{server.address}/form.html", f"{server.address}/second.html"
+    with ChromiumScreen(form, size=(400, 300), settle_s=1.0) as screen:
+        for again in (
+            lambda: Click(button(screen, 0)),
+            lambda: Hotkey(("enter",)),
+            lambda: Hotkey(("f5",)),
+            lambda: Navigate(second),
+            Back,
+        ):
+            before = screen.screenshot().pixels
+            crash(screen)
+            screen.perform(Type("x"))  # meets nobody
+            assert not np.array_equal(screen.screenshot().pixels, before)
+            screen.perform(again())
+            assert screen._pages.dialog is None
+            assert value(screen, "document.readyState") == "complete"
+        assert screen.screenshot().url == form
+
+
+def test_a_tab_that_has_crashed_leaves_the_others_alone(screen, server):
+    screen.perform(Click(at(screen, "#popup")))
+    crash(screen)
+    screen.perform(Hotkey(("ctrl", "tab")))
+    screen.perform(Navigate(f"{server.address}/form.html"))
+    screen.perform(Click(at(screen, "#name")))
+    screen.perform(Type("Ada\n"))
+    assert said(screen) == ["saved Ada Red"]
+    screen.perform(Hotkey(("ctrl", "tab")))
+    assert screen._pages.crashed
+    screen.perform(Hotkey(("ctrl", "w")))
+    assert said(screen) == ["saved Ada Red"]
 
 
 def test_the_last_tab_is_closed(server):
     with ChromiumScreen(f"{server.address}/form.html", size=(400, 300)) as screen:
         screen._connection.call("Target.closeTarget", targetId=screen._pages.target)
-        until = time.monotonic() + 20
-        while screen._pages._targets:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_for(lambda: not screen._pages._targets)
         for do in partial(screen.perform, Click((10, 10))), screen.screenshot:
             with pytest.raises(ScreenError, match="the last was closed"):
                 do()

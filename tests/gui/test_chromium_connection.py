@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -102,6 +104,26 @@ def test_a_killed_browser_ends_calls_at_once_and_leaves_nothing(tmp_path, monkey
             running.connection.call("Browser.getVersion")
     assert ends(pid)
     assert not list(tmp_path.glob("visavis-chromium-*"))
+
+
+@pytest.mark.usefixtures("chromium")
+@pytest.mark.parametrize("end", ["browser.close()", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_nothing_is_left_even_when_python_is_killed(end):
+    script = f"""if True:
+        import os, signal
+        from visavis.gui.screen._browser import Browser
+        browser = Browser()
+        print(browser.pid, flush=True)
+        {end}"""
+    with tempfile.TemporaryDirectory() as place:  # of a short name, as the path of a socket has to be
+        environment = {**os.environ, "TMPDIR": place}
+        over = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, check=False)
+        assert over.returncode in (0, -signal.SIGKILL)
+        assert ends(int(over.stdout))
+        until = time.monotonic() + 20
+        while list(Path(place).iterdir()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("chromium")

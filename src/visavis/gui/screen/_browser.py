@@ -33,6 +33,14 @@ _FLAGS = (
     "--password-store=basic",
     "--remote-debugging-port=0",
 )
+# Once its input ends, as it does when Python is killed too: ends a process group, and removes a profile and the folder
+# of its socket, which Chromium keeps beside it.
+_END = """
+read -r _
+kill -s KILL -- "-$1"
+socket=$(readlink "$2/SingletonSocket") && rm -rf -- "$(dirname "$socket")"
+rm -rf -- "$2" || { sleep 1; rm -rf -- "$2"; }
+"""
 _LOOK_AGAIN_S = 0.01
 
 
@@ -80,11 +88,21 @@ class Browser:
         port.unlink(missing_ok=True)  # of a run before
         modes = [*(["--headless"] if headless else []), *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         try:
+            path = os.pathsep.join([_nothing(folder), os.environ.get("PATH", os.defpath)])
             self._process = subprocess.Popen(
                 [binary, *_FLAGS, *modes, *flags, f"--user-data-dir={folder}", "about:blank"],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "PATH": path},
+            )
+            self._watcher = subprocess.Popen(
+                ["/bin/sh", "-c", _END, "sh", str(self._process.pid), self._temporary or ""],
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
@@ -123,6 +141,9 @@ class Browser:
         """Hang up, end all its processes, and remove a profile that is temporary; once more changes nothing."""
         if self._connection is not None:
             self._connection.close()
+        if self._watcher is not None:
+            self._watcher.communicate()
+            self._watcher = None
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -156,3 +177,14 @@ class Browser:
             if time.monotonic() > until:
                 raise ScreenError(f"chromium: expected it to start within {start_s:g} s, it did not", acted=False)
             time.sleep(_LOOK_AGAIN_S)
+
+
+def _nothing(folder: Path) -> str:
+    """A folder of programs that do nothing in place of those by which a page would open others, as for `mailto:`."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    for name in "xdg-open", "xdg-email":
+        (programs / name).unlink(missing_ok=True)
+        (programs / name).symlink_to(shutil.which("true") or "/bin/true")
+    return str(programs)

@@ -11,7 +11,7 @@ from visavis.gui.actions import Action, Click, Hotkey, Point, Type
 
 __all__ = ["DRAW", "Dialog", "Kind"]
 
-Kind = Literal["alert", "confirm", "prompt", "beforeunload", "notice"]
+Kind = Literal["alert", "confirm", "prompt", "beforeunload", "notice", "crash"]
 
 _BUTTONS = {
     "alert": ("OK",),
@@ -19,6 +19,7 @@ _BUTTONS = {
     "prompt": ("OK", "Cancel"),
     "beforeunload": ("Leave", "Stay"),
     "notice": ("OK",),
+    "crash": ("Reload",),
 }
 # A function of a width, the title, the message, the text of the entry or null, whether it is marked, the buttons;
 # returns the boxes of the whole and of its buttons as [left, top, width, height].
@@ -69,7 +70,7 @@ class Dialog:
     kind: Kind
     title: str
     message: str
-    session: str | None  # of the page that waits for it
+    session: str | None  # of the page that waits for it; None: of none
     entry: str | None = None  # what stands in a prompt
     marked: bool = True  # so that typing replaces it
     accepted: bool | None = None  # by what the user did; None: still open
@@ -103,7 +104,7 @@ class Dialog:
                 self.accepted = number == 0
 
     def _type(self, text: str) -> None:
-        before, enter, _ = text.partition("\n")
+        before, enter, _ = text.replace("\r", "\n").partition("\n")
         if self.entry is not None and before:
             self.entry, self.marked = before if self.marked else self.entry + before, False
         if enter:

@@ -5,6 +5,7 @@ Events come in the connection's reading thread, which never waits; the screen's 
 
 import base64
 import html
+import threading
 import time
 from concurrent.futures import Future
 from contextlib import suppress
@@ -23,8 +24,10 @@ _NOWHERE = "127.0.0.1:1"  # nobody listens there
 _DRAWING = "about:blank#visavis-dialogs"
 _LOCAL = ("data:", "blob:", "about:")  # nothing is asked of anybody for these
 _SLOW_S = 2.0  # a request that takes longer is no reason to wait: it may be one that never ends
+_NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"  # which passes by any proxy
 _EVENTS = (
     "Browser.downloadWillBegin",
+    "Fetch.authRequired",
     "Fetch.requestPaused",
     "Input.dragIntercepted",
     "Inspector.targetCrashed",
@@ -67,25 +70,35 @@ class Pages:
         self._size, self._scale, self._origins = size, scale, origins
         self._targets: dict[str, str] = {}  # of pages by their session, the one looked at last
         self._requests: dict[str, float] = {}  # since when each is under way
-        self._crashed: set[str] = set()
+        self._crashed: dict[str, Dialog] = {}  # what to show of a page, by its session
         self._drawing = ""  # session of the page that draws dialogs
         self._ready: Future[None] = Future()  # that page and a first one are there
         self._dialogs: list[Dialog] = []
         self.opened: Future[None] = Future()  # done while a dialog is open
+        self._telling = threading.Lock()
         self.dragged: dict[str, Any] | None = None  # what the browser would carry by its own drag and drop
 
     def flags(self) -> list[str]:
-        """Of the command line: all that is not allowed goes to a proxy that is not there, web sockets too."""
+        """Of the command line: what is not allowed goes to a proxy that is not there, and its name is not asked for."""
         if self._origins is None or "*" in self._origins:
             return []
         ports = {"http": ":80", "https": ":443"}
-        direct = []
+        direct, names = (
+            [],
+            ["MAP * ~NOTFOUND"],
+        )  # the servers of a call, as of WebRTC, would be looked up past the proxy
         for origin in self._origins:
             place = urlsplit(origin.removesuffix(":*"))
             if place.netloc:
                 port = "" if place.port or origin.endswith(":*") else ports[place.scheme]
                 direct.append(place.netloc + port)
-        return [f"--proxy-server={_NOWHERE}", "--proxy-bypass-list=" + ";".join(["<-loopback>", *direct])]
+                names.append(f"EXCLUDE {place.hostname}")
+        return [
+            _NO_UDP,
+            f"--proxy-server={_NOWHERE}",
+            "--proxy-bypass-list=" + ";".join(["<-loopback>", *direct]),
+            "--host-resolver-rules=" + ",".join(names),
+        ]
 
     def address(self, url: str) -> str:
         """An address to open, with its scheme.
@@ -145,17 +158,27 @@ class Pages:
 
     @property
     def dialog(self) -> Dialog | None:
-        """What is open over the page that is looked at, the oldest first."""
-        return self._dialogs[0] if self._dialogs else None
+        """What is open over the page that is looked at, the oldest first, or the word that it has crashed."""
+        newest = next(reversed(list(self._targets)), "")
+        return next(iter(list(self._dialogs)), None) or self._crashed.get(newest)
 
-    def revive(self, *, stuck: bool) -> None:
-        """A crashed page is about to get a new process; so is one that is `stuck`, and keeps the old."""
+    def dismiss(self) -> None:
+        """Close what is open over the page that is looked at, as Escape does; it stays crashed if it is."""
+        for dialog in list(self._dialogs):
+            if dialog.session in (None, self.session):
+                self.answer(dialog)
+
+    def leave(self, *, stuck: bool) -> None:
+        """Another page is about to come; one that is `stuck` loses its process, as does one that has crashed."""
+        self.dismiss()
         if stuck:
+            self._connection.send("Page.stopLoading", session=self.session)  # one that awaits another is not ended
             self._connection.send("Page.crash", session=self.session)
             until = time.monotonic() + _SLOW_S
             while not self.crashed and time.monotonic() < until:
                 time.sleep(0.01)
-        self._crashed.discard(self.session)
+        self._crashed.pop(self.session, None)
+        self._tell()
 
     def loading(self) -> bool:
         """Whether requests of a moment ago have no answer yet."""
@@ -165,16 +188,22 @@ class Pages:
     def turn(self, *, close: bool) -> None:
         """Look at the next tab; `close`: close this one."""
         if close:
+            self._crashed.pop(self.session, None)
+            self._tell()
             self._connection.send("Target.closeTarget", targetId=self.target)
         elif len(self._targets) > 1:
             first = next(iter(self._targets))
             self._targets[first] = self._targets.pop(first)
             self._connection.send("Target.activateTarget", targetId=self.target)
+            self._tell()
 
     def answer(self, dialog: Dialog) -> None:
         """Close a dialog as the user wants it."""
         self._forget(dialog)
-        if dialog.kind != "notice":
+        if dialog.kind == "crash":
+            self.leave(stuck=False)
+            self._connection.send("Page.reload", session=dialog.session)
+        elif dialog.kind != "notice":
             self._connection.send("Page.handleJavaScriptDialog", session=dialog.session, **dialog.answer())
 
     def draw(self, dialog: Dialog, width: int) -> tuple[list[list[float]], bytes]:
@@ -191,6 +220,9 @@ class Pages:
                 self._attached(parameters["sessionId"], parameters["targetInfo"])
             case "Target.detachedFromTarget":
                 self._detached(parameters["sessionId"])
+            case "Fetch.authRequired":  # the browser would ask outside of the page; so the page of the refusal comes
+                answer = {"requestId": parameters["requestId"], "authChallengeResponse": {"response": "CancelAuth"}}
+                self._connection.send("Fetch.continueWithAuth", session=session, **answer)
             case "Fetch.requestPaused":
                 self._judge(parameters, session)
             case "Network.requestWillBeSent" if parameters.get("type") in _COUNTED:
@@ -206,8 +238,11 @@ class Pages:
                 self._notice("Choosing files from this computer is not allowed here.")
             case "Browser.downloadWillBegin":
                 self._notice(f"The download of {parameters.get('suggestedFilename', 'a file')} was refused.")
-            case "Inspector.targetCrashed" if session:
-                self._crashed.add(session)
+            case "Inspector.targetCrashed" if session in self._targets:
+                for dialog in [each for each in self._dialogs if each.session == session]:
+                    self._forget(dialog)
+                self._crashed[session] = Dialog("crash", "This page has crashed", "Load it once more?", session)
+                self._tell()
             case "Input.dragIntercepted":
                 self.dragged = parameters["data"]
 
@@ -215,8 +250,9 @@ class Pages:
         """Prepare a page, a frame of another process, or a worker; it waits for that."""
         send, kind = self._connection.send, info["type"]
         draws = kind == "page" and info["url"] == _DRAWING and not info.get("openerId") and not self._drawing
-        if self._origins is not None and not draws:
-            send("Fetch.enable", session=session, patterns=[{"urlPattern": "*"}])
+        if not draws and (self._origins is not None or kind in ("page", "iframe")):
+            pattern = {"urlPattern": "*"} if self._origins is not None else {"resourceType": "Document"}
+            send("Fetch.enable", session=session, patterns=[pattern], handleAuthRequests=True)
         if kind in ("page", "iframe"):
             send("Page.enable", session=session)
             send("Page.addScriptToEvaluateOnNewDocument", session=session, source=_LISTS)
@@ -234,21 +270,24 @@ class Pages:
             self._drawing = session
         elif kind == "page":
             self._targets[session] = info["targetId"]
+            self._tell()
         if self._drawing and self._targets and not self._ready.done():
             self._ready.set_result(None)
 
     def _detached(self, session: str) -> None:
         for dialog in [each for each in self._dialogs if each.session == session]:
             self._forget(dialog)
+        self._crashed.pop(session, None)
         if self._targets.pop(session, None) and self._targets:
             self._connection.send("Target.activateTarget", targetId=self.target)
+        self._tell()
 
     def _judge(self, paused: dict[str, Any], session: str | None) -> None:
         url, request = paused["request"]["url"], {"requestId": paused["requestId"]}
-        if url.startswith(_LOCAL) or matches(url, self._origins or ()):
+        if self._origins is None or url.startswith(_LOCAL) or matches(url, self._origins):
             self._connection.send("Fetch.continueRequest", session=session, **request)
         elif paused.get("resourceType") == "Document":
-            page = _REFUSED.format(url=html.escape(url[:500]), origins=html.escape(", ".join(self._origins or ())))
+            page = _REFUSED.format(url=html.escape(url[:500]), origins=html.escape(", ".join(self._origins)))
             body = base64.b64encode(page.encode()).decode()
             headers = [
                 {"name": "Content-Type", "value": "text/html; charset=utf-8"},
@@ -271,11 +310,17 @@ class Pages:
 
     def _open(self, dialog: Dialog) -> None:
         self._dialogs.append(dialog)
-        if not self.opened.done():
-            self.opened.set_result(None)
+        self._tell()
 
     def _forget(self, dialog: Dialog) -> None:
         with suppress(ValueError):  # two threads may close the same
             self._dialogs.remove(dialog)
-        if not self._dialogs:
-            self.opened = Future()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Have `opened` say what `dialog` does."""
+        with self._telling:
+            if self.dialog and not self.opened.done():
+                self.opened.set_result(None)
+            elif not self.dialog and self.opened.done():
+                self.opened = Future()

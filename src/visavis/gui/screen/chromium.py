@@ -47,6 +47,7 @@ _SEEN = {"format": "png", "optimizeForSpeed": True}
 _COMPARED = {"format": "jpeg", "quality": 90}  # of a page with photos this takes a fifth of the time
 _DIALOG_WIDTH = 420
 _TABS = {("ctrl", "tab"), ("ctrl", "w"), ("ctrl", "pagedown")}
+_RELOAD, _HISTORY = {("f5",), ("ctrl", "r")}, {("alt", "left"): -1, ("alt", "right"): 1}
 
 
 class ChromiumScreen:
@@ -115,13 +116,14 @@ class ChromiumScreen:
 
     def size(self) -> tuple[int, int]:
         """Width and height of the next screenshot in pixels."""
-        return round(self._size[0] * self._scale), round(self._size[1] * self._scale)
+        width, height = (math.floor(side * self._scale + 0.5) for side in self._size)  # as the browser rounds
+        return width, height
 
     def screenshot(self) -> Screenshot:
         """Look.
 
         Raises:
-            ScreenError: the browser or the page is gone, has crashed, or does not answer in time.
+            ScreenError: the browser or the page is gone, or does not answer in time.
         """
         self._check_open()
         dialog = self._pages.dialog
@@ -142,7 +144,7 @@ class ChromiumScreen:
         self._check_open()
         check(action, self.size())
         dialog = self._pages.dialog
-        if dialog:
+        if dialog and not _is_browsers(action):
             dialog.take(action)
             if dialog.accepted is not None:
                 self._pages.answer(dialog)
@@ -207,7 +209,7 @@ class ChromiumScreen:
 
     def _answer(self, method: str, answer: Future[dict[str, Any]]) -> dict[str, Any]:
         self._await(answer, self._answer_s)
-        if answer.done():
+        if answer.done() and (answer.exception() is None or not self._pages.dialog):
             return answer.result()
         if self._pages.dialog:
             return {}
@@ -229,11 +231,12 @@ class ChromiumScreen:
     def _drag(self, path: tuple[Point, ...]) -> None:
         """By small steps; what a page has made draggable goes by the browser's own drag and drop."""
         self._pages.dragged = None
+        points = list(along(path, _DRAG_STEP_PX * self._scale))
         self._send("Input.setInterceptDrags", enabled=True)
         self._mouse("mouseMoved", path[0])
         self._mouse("mousePressed", path[0], button="left", clickCount=1)
         entered = False
-        for point in along(path, _DRAG_STEP_PX * self._scale):
+        for point in [*points, path[-1]]:  # stays at the end for a moment, even if only the last step took hold
             if self._pages.dragged is None:
                 self._mouse("mouseMoved", point, button="left", buttons=1)
             else:
@@ -251,6 +254,7 @@ class ChromiumScreen:
 
     def _type(self, text: str) -> None:
         """Keys for what a keyboard has, one after the other; what it has not comes as from an input method."""
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         for on_keyboard, characters in groupby(text, STROKES.__contains__):
             if not on_keyboard:
                 self._send("Input.insertText", text="".join(characters))
@@ -266,17 +270,27 @@ class ChromiumScreen:
         self._send("Input.dispatchKeyEvent", **stroke(key, self._held, down=down))
 
     def _hotkey(self, keys: tuple[str, ...]) -> None:
-        if keys in (("f5",), ("ctrl", "r")):
+        if keys in _RELOAD:
+            self._leave()
             self._connection.send("Page.reload", session=self._pages.session)
-        elif keys in (("alt", "left"), ("alt", "right")):
-            self._history(-1 if keys[1] == "left" else 1)
+        elif keys in _HISTORY:
+            self._history(_HISTORY[keys])
         elif keys in _TABS:
+            self._pages.dismiss()
             self._pages.turn(close=keys[1] == "w")
         else:
             for key in keys:
                 self._key(key, down=True)
             for key in reversed(keys):
                 self._key(key, down=False)
+            if keys == ("escape",):
+                script = "document.fullscreenElement && document.exitFullscreen()"
+                self._connection.send("Runtime.evaluate", session=self._pages.session, expression=script)
+
+    def _leave(self) -> None:
+        """Make way for another page."""
+        self._pages.leave(stuck=self._stuck)
+        self._stuck = False
 
     def _navigate(self, address: str, *, failing: bool = False) -> None:
         """Set out for an address; a page that does not come is left to load.
@@ -284,18 +298,25 @@ class ChromiumScreen:
         Raises:
             ScreenError: `failing`, and nothing answers there.
         """
-        self._pages.revive(stuck=self._stuck)
-        self._stuck = False
+        self._leave()
         answer = self._connection.send("Page.navigate", session=self._pages.session, url=address)
         self._await(answer, self._settle_s)
+        dialog = self._pages.dialog
+        asks = dialog and dialog.session == self._pages.session and dialog.kind in ("alert", "confirm", "prompt")
+        if asks and not answer.done():  # the page opens one after the other
+            self._pages.leave(stuck=True)
+            answer = self._connection.send("Page.navigate", session=self._pages.session, url=address)
+            self._await(answer, self._settle_s)
         problem = answer.result().get("errorText") if answer.done() else None
         if problem and failing:
             raise ScreenError(f"url: expected a page at {address}, got {problem}", acted=False)
 
     def _history(self, step: int) -> None:
-        pages = self._send("Page.getNavigationHistory")
-        place = pages.get("currentIndex", 0) + step
-        if 0 <= place < len(pages.get("entries", ())):
+        self._pages.dismiss()
+        pages = self._connection.call("Page.getNavigationHistory", session=self._pages.session)
+        place = pages["currentIndex"] + step
+        if 0 <= place < len(pages["entries"]):
+            self._leave()
             self._send("Page.navigateToHistoryEntry", entryId=pages["entries"][place]["id"])
 
     def _rest(self) -> None:
@@ -306,7 +327,7 @@ class ChromiumScreen:
             try:
                 now = self._capture(min(left, _FRAME_S), _COMPARED)
             except ScreenError:  # between two pages there is nothing to look at; or one is busy, or stopped by a dialog
-                if self._pages.crashed or not self._connection.alive:
+                if not self._connection.alive:
                     raise
                 now = b""
             if now != look or self._pages.loading():
@@ -319,8 +340,6 @@ class ChromiumScreen:
         """The page as a file; `again`: asked for anew if none comes, as the page asked may just have been left."""
         until, patience_s = time.monotonic() + within_s, _FRAME_S if again else within_s
         while True:
-            if self._pages.crashed:
-                raise ScreenError("page: expected it to be there, it has crashed; Navigate opens another", acted=False)
             answer = self._connection.send("Page.captureScreenshot", session=self._pages.session, **form)
             self._await(answer, min(patience_s, max(0.0, until - time.monotonic())))
             over = not again or time.monotonic() >= until or not self._connection.alive
@@ -348,3 +367,9 @@ class ChromiumScreen:
         scaled = [[side * self._scale for side in box] for box in boxes]
         dialog.boxes = [(box[0] + left, box[1] + top, box[2], box[3]) for box in scaled]
         return pixels
+
+
+def _is_browsers(action: Action) -> bool:
+    """Whether the browser itself takes an action, which works over a dialog too."""
+    keys = action.keys if isinstance(action, Hotkey) else ()
+    return isinstance(action, Navigate | Back) or keys in _RELOAD | _HISTORY.keys() | _TABS
