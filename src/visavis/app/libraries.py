@@ -20,7 +20,7 @@ IMPORT_NAMES = {
     "tensorboardx": "tensorboardX",
 }
 # What users run; `dev` and `docs` are for those who work on visavis.
-EXTRAS = ("face", "train", "gui", "miniwob", "ray", "serve", "app")
+EXTRAS = ("face", "train", "gui", "miniwob", "ray", "serve", "stream", "encryption", "milvus", "app")
 
 
 @dataclass(frozen=True, slots=True)
