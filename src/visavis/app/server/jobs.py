@@ -7,22 +7,21 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from visavis.app.server.files import write_private
 from visavis.errors import VisavisError
 from visavis.face.indexing import IndexReport
+from visavis.face.wire import Job
 
-__all__ = ["BusyError", "Job", "JobState", "Jobs", "Run"]
+__all__ = ["BusyError", "Jobs", "Run"]
 
 FILE_NAME = "jobs.json"
 KEPT = 100  # jobs remembered
 WAITING = 20  # at most
 
-JobState = Literal["waiting", "running", "done", "cancelled", "failed", "interrupted"]
 Run = Callable[[Path, bool, Callable[[int, int | None], None]], IndexReport]  # folder, prune, progress
 
 _log = logging.getLogger(__name__)
@@ -34,27 +33,6 @@ class BusyError(VisavisError, RuntimeError):
 
 class _CancelledError(Exception):
     """Leaves the run from inside its progress."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    id: int
-    folder: str
-    prune: bool
-    state: JobState
-    created_at: str
-    done: int = 0  # files
-    total: int | None = None  # None: not known yet
-    added: int = 0  # photos
-    changed: int = 0
-    removed: int = 0
-    faces: int = 0  # new ones
-    skipped: int = 0  # files that could not be read
-    error: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.state not in ("waiting", "running")
 
 
 class Jobs:

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 
 from visavis.app.server.access import Admin, Reader, Serving
-from visavis.app.server.bodies import MAX_ID, IndexIn, JobOut
+from visavis.app.server.bodies import MAX_ID, IndexIn
 from visavis.app.server.errors import NotFoundError
-from visavis.app.server.jobs import Job
 from visavis.app.server.roots import allowed_folder
 from visavis.app.server.service import Service
+from visavis.face.wire import Job
 
 __all__ = ["cancel_job", "get_job", "list_jobs", "router", "start_job", "watch_job"]
 
@@ -23,32 +23,32 @@ LOOK_S = 0.2  # between two looks at a job that is being watched
 
 
 @router.get("")
-def list_jobs(_client: Reader, service: Serving) -> list[JobOut]:
+def list_jobs(_client: Reader, service: Serving) -> list[Job]:
     """The jobs, the newest first; those of before a restart, too."""
-    return [_out(job) for job in service.jobs.all()]
+    return service.jobs.all()
 
 
 @router.post("", status_code=202)
-def start_job(client: Admin, service: Serving, body: IndexIn) -> JobOut:
+def start_job(client: Admin, service: Serving, body: IndexIn) -> Job:
     """Take in the photos of a folder of the server, once the jobs before are done."""
     folder = allowed_folder(body.folder, service.roots)
     job = service.jobs.start(folder, prune=body.prune)
     service.audit.note(client.name, "index")
-    return _out(job)
+    return job
 
 
 @router.get("/{job}")
-def get_job(_client: Reader, service: Serving, job: JobId) -> JobOut:
+def get_job(_client: Reader, service: Serving, job: JobId) -> Job:
     """One job."""
-    return _out(_job(service, job))
+    return _job(service, job)
 
 
 @router.delete("/{job}")
-def cancel_job(client: Admin, service: Serving, job: JobId) -> JobOut:
+def cancel_job(client: Admin, service: Serving, job: JobId) -> Job:
     """Stop a job at its next photos. What it has taken in stays, and another job on the folder goes on from there."""
     _job(service, job)
     service.audit.note(client.name, "cancel")
-    return _out(service.jobs.cancel(job))
+    return service.jobs.cancel(job)
 
 
 @router.get(
@@ -82,7 +82,3 @@ def _job(service: Service, job: int) -> Job:
     if found is None:
         raise NotFoundError("job", job)
     return found
-
-
-def _out(job: Job) -> JobOut:
-    return JobOut(**asdict(job))

@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from visavis.app.server.access import Admin, Reader, Serving, Writer
-from visavis.app.server.bodies import MAX_ID, FaceOut, Forgotten, MergeIn, NameIn, People, PersonOut, SplitIn
+from visavis.app.server.bodies import MAX_ID, MergeIn, NameIn, SplitIn
 from visavis.app.server.errors import NotFoundError
 from visavis.app.server.service import Service
+from visavis.face.wire import Face, Forgotten, People, Person
 
 __all__ = [
     "faces_of_person",
@@ -34,25 +35,25 @@ def list_people(
 ) -> People:
     """Everyone, those with most faces first."""
     rows = service.gallery.people()
-    return People([PersonOut.of(row) for row in rows[offset : offset + limit]], len(rows))
+    return People([Person.of(row) for row in rows[offset : offset + limit]], len(rows))
 
 
 @router.get("/{person}")
-def get_person(_client: Reader, service: Serving, person: PersonId) -> PersonOut:
+def get_person(_client: Reader, service: Serving, person: PersonId) -> Person:
     """One person."""
     return _person(service, person)
 
 
 @router.get("/{person}/faces")
-def faces_of_person(_client: Reader, service: Serving, person: PersonId) -> list[FaceOut]:
+def faces_of_person(_client: Reader, service: Serving, person: PersonId) -> list[Face]:
     """A person's faces, the best first."""
     _expect_people(service, [person])
     rows = sorted(service.gallery.faces(person=person), key=lambda row: -row.quality)
-    return [FaceOut.of(row) for row in rows]
+    return [Face.of(row) for row in rows]
 
 
 @router.patch("/{person}")
-def name_person(client: Writer, service: Serving, person: PersonId, body: NameIn) -> PersonOut:
+def name_person(client: Writer, service: Serving, person: PersonId, body: NameIn) -> Person:
     """Give a person a name, and so confirm the faces sorted to it."""
     _expect_people(service, [person])
     service.gallery.name(person, body.name)
@@ -61,7 +62,7 @@ def name_person(client: Writer, service: Serving, person: PersonId, body: NameIn
 
 
 @router.post("/{person}/merge")
-def merge_people(client: Writer, service: Serving, person: PersonId, body: MergeIn) -> PersonOut:
+def merge_people(client: Writer, service: Serving, person: PersonId, body: MergeIn) -> Person:
     """Make one person of several; sorting never undoes it."""
     _expect_people(service, [person, *body.others])
     service.gallery.merge(person, body.others)
@@ -70,7 +71,7 @@ def merge_people(client: Writer, service: Serving, person: PersonId, body: Merge
 
 
 @router.post("/split", status_code=201)
-def split_person(client: Writer, service: Serving, body: SplitIn) -> PersonOut:
+def split_person(client: Writer, service: Serving, body: SplitIn) -> Person:
     """Make another person of some of a person's faces; sorting never undoes it. Returns the new one."""
     known = {row.id for row in service.gallery.faces(ids=body.faces)}
     for face in body.faces:
@@ -93,11 +94,11 @@ def forget_person(client: Admin, service: Serving, person: PersonId) -> Forgotte
     return Forgotten(count)
 
 
-def _person(service: Service, person: int) -> PersonOut:
+def _person(service: Service, person: int) -> Person:
     found = service.gallery.people(ids=[person])
     if not found:
         raise NotFoundError("person", person)
-    return PersonOut.of(found[0])
+    return Person.of(found[0])
 
 
 def _expect_people(service: Service, people: Sequence[int]) -> None:

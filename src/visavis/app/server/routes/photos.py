@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from visavis.app.server.access import Reader, Serving
-from visavis.app.server.bodies import MAX_ID, FaceOut, PhotoOut, PhotoPage
+from visavis.app.server.bodies import MAX_ID
 from visavis.app.server.errors import NotFoundError
 from visavis.app.server.service import Service
+from visavis.face.wire import Face, Photo, PhotoPage
 
 __all__ = ["faces_of_photo", "get_face", "get_photo", "list_photos", "router", "thumbnail"]
 
@@ -26,29 +27,29 @@ def list_photos(
     """The photos, a page at a time, in the order they came in."""
     rows = service.gallery.photos(after=after, limit=limit + 1)
     page = rows[:limit]
-    return PhotoPage([PhotoOut.of(row) for row in page], page[-1].id if len(rows) > limit else None)
+    return PhotoPage([Photo.of(row) for row in page], page[-1].id if len(rows) > limit else None)
 
 
 @router.get("/photos/{photo}")
-def get_photo(_client: Reader, service: Serving, photo: PhotoId) -> PhotoOut:
+def get_photo(_client: Reader, service: Serving, photo: PhotoId) -> Photo:
     """One photo."""
     return _photo(service, photo)
 
 
 @router.get("/photos/{photo}/faces")
-def faces_of_photo(_client: Reader, service: Serving, photo: PhotoId) -> list[FaceOut]:
+def faces_of_photo(_client: Reader, service: Serving, photo: PhotoId) -> list[Face]:
     """The faces in a photo."""
     _photo(service, photo)
-    return [FaceOut.of(row) for row in service.gallery.faces(photo=photo)]
+    return [Face.of(row) for row in service.gallery.faces(photo=photo)]
 
 
 @router.get("/faces/{face}")
-def get_face(_client: Reader, service: Serving, face: FaceId) -> FaceOut:
+def get_face(_client: Reader, service: Serving, face: FaceId) -> Face:
     """One face."""
     found = service.gallery.faces(ids=[face])
     if not found:
         raise NotFoundError("face", face)
-    return FaceOut.of(found[0])
+    return Face.of(found[0])
 
 
 @router.get(
@@ -62,8 +63,8 @@ def thumbnail(client: Reader, service: Serving, face: FaceId) -> Response:
     return Response(service.gallery.thumbnail(face), media_type="image/jpeg")
 
 
-def _photo(service: Service, photo: int) -> PhotoOut:
+def _photo(service: Service, photo: int) -> Photo:
     found = service.gallery.photos(ids=[photo])
     if not found:
         raise NotFoundError("photo", photo)
-    return PhotoOut.of(found[0])
+    return Photo.of(found[0])

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Query, UploadFile
 
 from visavis.app.server.access import Reader, Serving, Writer
-from visavis.app.server.bodies import Enrolled, Found, HitOut, VerifiedOut
 from visavis.app.server.service import Service
+from visavis.face.wire import Enrolled, Found, Hit, Verified
 
 __all__ = ["enroll", "identify", "router", "search", "verify"]
 
@@ -26,23 +26,19 @@ def identify(client: Reader, service: Serving, photo: Photo, false_match_rate: M
 
 
 @router.post("/verify")
-def verify(
-    client: Reader, service: Serving, photo: Photo, other: Photo, false_match_rate: MaxRate = 1e-3
-) -> VerifiedOut:
+def verify(client: Reader, service: Serving, photo: Photo, other: Photo, false_match_rate: MaxRate = 1e-3) -> Verified:
     """Whether two photos show the same person: the largest face of each counts."""
     answer = service.verify(_bytes(service, photo), _bytes(service, other), false_match_rate=false_match_rate)
     service.audit.note(client.name, "verify")
-    return VerifiedOut.of(answer)
+    return Verified.of(answer)
 
 
 @router.post("/search")
-def search(
-    client: Reader, service: Serving, photo: Photo, k: Annotated[int, Query(ge=1, le=1000)] = 20
-) -> list[HitOut]:
+def search(client: Reader, service: Serving, photo: Photo, k: Annotated[int, Query(ge=1, le=1000)] = 20) -> list[Hit]:
     """The faces of the gallery most like the largest face of a photo."""
     hits = service.search(_bytes(service, photo), k=k)
     service.audit.note(client.name, "search", [hit.face.person_id for hit in hits if hit.face.person_id is not None])
-    return [HitOut.of(hit) for hit in hits]
+    return [Hit.of(hit) for hit in hits]
 
 
 @router.post("/enroll", status_code=201)

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 
 from visavis import __version__
 from visavis.app.server.access import Admin, Reader, Serving, Writer
-from visavis.app.server.bodies import Clustered, GalleryOut, ImportedOut
+from visavis.face.wire import About, Clustered, Imported
 
 __all__ = ["about", "cluster", "export", "import_", "router"]
 
@@ -17,18 +17,9 @@ router = APIRouter(tags=["gallery"])
 
 
 @router.get("/gallery")
-def about(_client: Reader, service: Serving) -> GalleryOut:
+def about(_client: Reader, service: Serving) -> About:
     """What the gallery holds."""
-    counts = service.gallery.counts()
-    return GalleryOut(
-        __version__,
-        service.gallery.model.name,
-        counts.photos,
-        counts.faces,
-        counts.people,
-        counts.named,
-        counts.skipped,
-    )
+    return About.of(__version__, service.gallery.model.name, service.gallery.counts())
 
 
 @router.post("/cluster")
@@ -39,7 +30,7 @@ def cluster(client: Writer, service: Serving, fresh: Annotated[bool, Query()] = 
     """
     report = service.cluster(fresh=fresh)
     service.audit.note(client.name, "cluster")
-    return Clustered(report.people, report.new, report.placed, report.alone)
+    return Clustered.of(report)
 
 
 @router.get(
@@ -58,11 +49,11 @@ def export(client: Admin, service: Serving, after: BackgroundTasks) -> FileRespo
 
 
 @router.post("/import")
-def import_(client: Admin, service: Serving, file: Annotated[UploadFile, File()]) -> ImportedOut:
+def import_(client: Admin, service: Serving, file: Annotated[UploadFile, File()]) -> Imported:
     """Take in an export of a gallery of the same model: all of it, or nothing. Photos known stay as they are."""
     with service.scratch(".visavis") as path:
         with path.open("xb") as copy:
             shutil.copyfileobj(file.file, copy)
         done = service.import_from(path)
     service.audit.note(client.name, "import")
-    return ImportedOut(done.photos, done.faces, done.people)
+    return Imported.of(done)

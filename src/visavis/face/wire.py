@@ -1,0 +1,407 @@
+"""What the face service answers, at both ends of the wire: plain records, without any library of the web.
+
+The server describes them in its OpenAPI, where the texts below the fields and the examples stand, too. Boxes are (left,
+top, right, bottom) in pixels of the upright photo. A comparison is told as a probability and a false-match rate, never
+as a cosine, which means something else for every model.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from visavis.face import records, system
+    from visavis.face.gallery import Counts, FaceRow, PersonRow, PhotoRow
+    from visavis.face.gallery import Imported as ImportedRows
+
+__all__ = [
+    "About",
+    "Clustered",
+    "Enrolled",
+    "Face",
+    "Forgotten",
+    "Found",
+    "Hit",
+    "Imported",
+    "Job",
+    "JobState",
+    "People",
+    "Person",
+    "Photo",
+    "PhotoPage",
+    "Seen",
+    "Verified",
+]
+
+Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+Landmarks = tuple[Point, Point, Point, Point, Point]
+JobState = Literal["waiting", "running", "done", "cancelled", "failed", "interrupted"]
+
+
+def _described(**example: Any) -> dict[str, Any]:
+    """How pydantic, which a server has and a client need not have, is to describe a record."""
+    return {
+        "use_attribute_docstrings": True,
+        "json_schema_serialization_defaults_required": True,
+        "json_schema_extra": {"examples": [example]},
+    }
+
+
+PERSON = {"id": 3, "name": "Ada", "faces": 12, "best_face": 31}
+PHOTO = {
+    "id": 20,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "width_px": 4000,
+    "height_px": 3000,
+    "taken_at": "2024-05-01T12:30:00",
+    "paths": ["/home/ada/Photos/party.jpg"],
+    "faces": 2,
+}
+FACE = {
+    "id": 31,
+    "photo": 20,
+    "path": "/home/ada/Photos/party.jpg",
+    "box_xyxy_px": [102.0, 80.5, 180.0, 190.0],
+    "score": 0.97,
+    "quality": 0.99,
+    "person": 3,
+    "name": "Ada",
+    "pinned": True,
+    "enrolled": False,
+}
+SEEN = {
+    "box_xyxy_px": [102.0, 80.5, 180.0, 190.0],
+    "landmarks_xy_px": [[124.5, 126.0], [158.0, 125.5], [141.0, 147.0], [127.0, 165.5], [155.5, 165.0]],
+    "score": 0.97,
+    "quality": 0.99,
+}
+COMPARED = {"probability": 0.998, "false_match_rate": 0.00001}
+
+
+# The gallery
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a gallery holds."""
+
+    __pydantic_config__: ClassVar[Any] = _described(
+        version="0.1.0", model="face-reidentification-retail-0095", photos=20, faces=31, people=5, named=1, skipped=0
+    )
+    version: str
+    """Of visavis."""
+    model: str
+    """Whose embeddings the gallery holds."""
+    photos: int
+    faces: int
+    people: int
+    named: int
+    skipped: int
+    """Files that could not be read as photos."""
+
+    @classmethod
+    def of(cls, version: str, model: str, counts: "Counts") -> "About":
+        """From what the gallery counts."""
+        return cls(version, model, counts.photos, counts.faces, counts.people, counts.named, counts.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    __pydantic_config__: ClassVar[Any] = _described(**PERSON)
+    id: int
+    name: str | None
+    """null: people sorted together, without a name yet."""
+    faces: int
+    best_face: int | None
+    """The one of the highest quality."""
+
+    @classmethod
+    def of(cls, row: "PersonRow") -> "Person":
+        """From the gallery's row."""
+        return cls(row.id, row.name, row.faces, row.best_face_id)
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """A page of people."""
+
+    __pydantic_config__: ClassVar[Any] = _described(people=[PERSON], total=1)
+    people: list[Person]
+    total: int
+    """All of them, not only those of this page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face of the gallery."""
+
+    __pydantic_config__: ClassVar[Any] = _described(**FACE)
+    id: int
+    photo: int
+    path: str | None
+    """One of the photo's copies on the server; null: all are gone."""
+    box_xyxy_px: Box
+    score: float
+    """Of the detector, in [0, 1]."""
+    quality: float
+    """In [0, 1]: the expected share of right matches."""
+    person: int | None
+    name: str | None
+    pinned: bool
+    """Placed by a user: sorting leaves it where it is."""
+    enrolled: bool
+
+    @classmethod
+    def of(cls, row: "FaceRow") -> "Face":
+        """From the gallery's row."""
+        return cls(
+            row.id,
+            row.photo_id,
+            None if row.path is None else _text(row.path),
+            _box(row.detection),
+            row.detection.score,
+            row.quality,
+            row.person_id,
+            row.person,
+            row.pinned,
+            row.enrolled,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    __pydantic_config__: ClassVar[Any] = _described(**PHOTO)
+    id: int
+    sha256: str
+    """Of the file's bytes, hexadecimal."""
+    width_px: int
+    """Of the upright photo."""
+    height_px: int
+    taken_at: datetime | None
+    """The camera's local time, without a zone."""
+    paths: list[str]
+    """Its copies on the server; bytes that are no text stand there as escapes."""
+    faces: int
+
+    @classmethod
+    def of(cls, row: "PhotoRow") -> "Photo":
+        """From the gallery's row."""
+        paths = [_text(path) for path in row.paths]
+        return cls(row.id, row.sha256, row.width_px, row.height_px, row.taken_at, paths, row.faces)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoPage:
+    """A page of photos."""
+
+    __pydantic_config__: ClassVar[Any] = _described(photos=[PHOTO], next=20)
+    photos: list[Photo]
+    next: int | None
+    """`after` of the next page; null: this is the last."""
+
+
+# Answers about uploaded photos
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A face of an uploaded photo."""
+
+    __pydantic_config__: ClassVar[Any] = _described(**SEEN)
+    box_xyxy_px: Box
+    landmarks_xy_px: Landmarks
+    """As seen from left to right: eyes, nose tip, corners of the mouth."""
+    score: float
+    """Of the detector, in [0, 1]."""
+    quality: float
+    """In [0, 1]: the expected share of right matches."""
+
+    @classmethod
+    def of(cls, face: "records.Face") -> "Seen":
+        """From the system's face."""
+        return cls(_box(face.detection), _points(face.detection), face.detection.score, face.quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A face of a photo, and who it is."""
+
+    __pydantic_config__: ClassVar[Any] = _described(**SEEN, person=3, name="Ada", **COMPARED)
+    box_xyxy_px: Box
+    landmarks_xy_px: Landmarks
+    """As seen from left to right: eyes, nose tip, corners of the mouth."""
+    score: float
+    """Of the detector, in [0, 1]."""
+    quality: float
+    """In [0, 1]: the expected share of right matches."""
+    person: int | None
+    """null: nobody that has a name."""
+    name: str | None
+    probability: float | None
+    """That it is the nearest of those named, each of them and nobody being equally likely before; null: none is."""
+    false_match_rate: float | None
+    """How often a stranger comes as near to any of those named."""
+
+    @classmethod
+    def of(cls, one: "system.Identified") -> "Found":
+        """From the system's answer."""
+        detection = one.face.detection
+        return cls(
+            _box(detection),
+            _points(detection),
+            detection.score,
+            one.face.quality,
+            one.person_id,
+            one.person,
+            one.probability,
+            one.false_match_rate,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Whether two photos show one person, by the largest face of each."""
+
+    __pydantic_config__: ClassVar[Any] = _described(same=True, **COMPARED, faces=[SEEN, SEEN])
+    same: bool
+    probability: float
+    """That it is one person, when that is as likely as not before."""
+    false_match_rate: float
+    """How many pairs of strangers are as similar."""
+    faces: tuple[Seen, Seen]
+
+    @classmethod
+    def of(cls, answer: "system.Verified") -> "Verified":
+        """From the system's answer."""
+        first, second = (Seen.of(face) for face in answer.faces)
+        return cls(answer.same, answer.probability, answer.false_match_rate, (first, second))
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A face of the gallery that resembles the one searched."""
+
+    __pydantic_config__: ClassVar[Any] = _described(face=FACE, **COMPARED)
+    face: Face
+    probability: float
+    false_match_rate: float
+    """Of one such comparison."""
+
+    @classmethod
+    def of(cls, hit: "system.Hit") -> "Hit":
+        """From the system's answer."""
+        return cls(Face.of(hit.face), hit.probability, hit.false_match_rate)
+
+
+# What changes did
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    __pydantic_config__: ClassVar[Any] = _described(person=3, name="Ada", faces=12)
+    person: int
+    name: str
+    faces: int
+    """All that the person has now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    __pydantic_config__: ClassVar[Any] = _described(faces=12)
+    faces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clustered:
+    __pydantic_config__: ClassVar[Any] = _described(people=5, new=1, placed=9, alone=4)
+    people: int
+    """Those with faces, named or not."""
+    new: int
+    """Of these made now."""
+    placed: int
+    """Faces that got a person, or another one."""
+    alone: int
+    """Faces that belong to nobody."""
+
+    @classmethod
+    def of(cls, report: "system.ClusterReport") -> "Clustered":
+        """From the system's report."""
+        return cls(report.people, report.new, report.placed, report.alone)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import added."""
+
+    __pydantic_config__: ClassVar[Any] = _described(photos=20, faces=31, people=5)
+    photos: int
+    faces: int
+    people: int
+
+    @classmethod
+    def of(cls, added: "ImportedRows") -> "Imported":
+        """From the gallery's report."""
+        return cls(added.photos, added.faces, added.people)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An index job."""
+
+    __pydantic_config__: ClassVar[Any] = _described(
+        id=1,
+        folder="/home/ada/Photos",
+        prune=False,
+        state="running",
+        created_at="2026-05-01T12:30:00+00:00",
+        done=120,
+        total=300,
+        added=0,
+        changed=0,
+        removed=0,
+        faces=0,
+        skipped=0,
+        error=None,
+    )
+    id: int
+    folder: str
+    prune: bool
+    state: JobState
+    created_at: str
+    """In UTC."""
+    done: int = 0
+    """Files looked at."""
+    total: int | None = None
+    """Files to look at; null: not known yet."""
+    added: int = 0
+    """Photos; this and what follows is told when the job is done."""
+    changed: int = 0
+    removed: int = 0
+    faces: int = 0
+    """New ones."""
+    skipped: int = 0
+    """Files that could not be read."""
+    error: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("waiting", "running")
+
+
+def _box(detection: "records.Detection") -> Box:
+    left, top, right, bottom = (round(float(value), 2) for value in detection.box_xyxy_px)
+    return left, top, right, bottom
+
+
+def _points(detection: "records.Detection") -> Landmarks:
+    first, second, third, fourth, fifth = (
+        (round(float(x), 2), round(float(y), 2)) for x, y in detection.landmarks_xy_px
+    )
+    return first, second, third, fourth, fifth
+
+
+def _text(path: Path) -> str:
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
