@@ -7,16 +7,20 @@ without them.
 from typing import Any, Literal
 
 __all__ = [
+    "AccessError",
+    "BusyError",
     "EndpointError",
     "GalleryError",
     "InputError",
     "LandmarkError",
     "MissingExtraError",
     "ModelError",
+    "NotFoundError",
     "PhotoError",
     "RankError",
     "ReplyError",
     "ScreenError",
+    "ServerError",
     "TensorError",
     "TraceError",
     "TrainingError",
@@ -51,6 +55,22 @@ class ModelError(VisavisError, RuntimeError):
 
 class GalleryError(VisavisError, RuntimeError):
     """A gallery cannot be opened, is of another model, or does not hold what was asked for."""
+
+
+class NotFoundError(VisavisError, LookupError):
+    """What was asked for by its number is not there."""
+
+
+class BusyError(VisavisError, RuntimeError):
+    """It cannot be done just now."""
+
+
+class AccessError(VisavisError, PermissionError):
+    """A face server wants a token, or one that may do more."""
+
+
+class ServerError(VisavisError, RuntimeError):
+    """A face server cannot be reached, failed, or is none."""
 
 
 class RankError(VisavisError, RuntimeError):

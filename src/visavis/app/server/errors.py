@@ -9,11 +9,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from visavis.app.server.decoding import TooLargeError
-from visavis.app.server.jobs import BusyError
 from visavis.app.server.roots import RootError
-from visavis.errors import GalleryError, InputError, LandmarkError, PhotoError, TensorError, VisavisError
+from visavis.errors import (
+    BusyError,
+    GalleryError,
+    InputError,
+    LandmarkError,
+    NotFoundError,
+    PhotoError,
+    TensorError,
+    VisavisError,
+)
 
-__all__ = ["NotFoundError", "answer_errors", "error_body", "refusal"]
+__all__ = ["answer_errors", "error_body", "not_found", "refusal"]
 
 TYPES = {
     401: "TokenError",
@@ -28,13 +36,6 @@ TYPES = {
 _log = logging.getLogger(__name__)
 
 
-class NotFoundError(VisavisError, LookupError):
-    """The gallery has no such person, face, photo or job."""
-
-    def __init__(self, what: str, number: int) -> None:
-        super().__init__(f"{what}: expected one of the gallery, got {number}")
-
-
 STATUS: dict[type[VisavisError], int] = {  # the most special first
     NotFoundError: 404,
     BusyError: 409,
@@ -46,6 +47,11 @@ STATUS: dict[type[VisavisError], int] = {  # the most special first
     LandmarkError: 422,
     GalleryError: 409,  # what is there forbids it: a name that is taken, faces of two people, another writer
 }
+
+
+def not_found(what: str, number: int) -> NotFoundError:
+    """The gallery has no such person, face, photo or job."""
+    return NotFoundError(f"{what}: expected one of the gallery, got {number}")
 
 
 def error_body(kind: str, message: str) -> dict[str, Any]:

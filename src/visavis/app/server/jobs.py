@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from visavis.app.server.files import write_private
-from visavis.errors import VisavisError
+from visavis.errors import BusyError, VisavisError
 from visavis.face.indexing import IndexReport
 from visavis.face.wire import Job
 
-__all__ = ["BusyError", "Jobs", "Run"]
+__all__ = ["Jobs", "Run"]
 
 FILE_NAME = "jobs.json"
 KEPT = 100  # jobs remembered
@@ -25,10 +25,6 @@ WAITING = 20  # at most
 Run = Callable[[Path, bool, Callable[[int, int | None], None]], IndexReport]  # folder, prune, progress
 
 _log = logging.getLogger(__name__)
-
-
-class BusyError(VisavisError, RuntimeError):
-    """It cannot be done just now."""
 
 
 class _CancelledError(Exception):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from visavis.app.server.audit import Audit
 from visavis.app.server.decoding import Decoders, Limits, TooLargeError
-from visavis.app.server.jobs import BusyError, Jobs
+from visavis.app.server.jobs import Jobs
 from visavis.app.server.tokens import Tokens
-from visavis.errors import PhotoError
+from visavis.errors import BusyError, PhotoError
 from visavis.face.gallery import Gallery, Imported
 from visavis.face.indexing import IndexReport
 from visavis.face.photos import Decoded

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path
 
 from visavis.app.server.access import Admin, Reader, Serving
 from visavis.app.server.bodies import MAX_ID, IndexIn
-from visavis.app.server.errors import NotFoundError
+from visavis.app.server.errors import not_found
 from visavis.app.server.roots import allowed_folder
 from visavis.app.server.service import Service
 from visavis.face.wire import Job
@@ -80,5 +80,5 @@ async def watch_job(_client: Reader, service: Serving, job: JobId) -> Any:
 def _job(service: Service, job: int) -> Job:
     found = service.jobs.get(job)
     if found is None:
-        raise NotFoundError("job", job)
+        raise not_found("job", job)
     return found

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 
 from visavis.app.server.access import Admin, Reader, Serving, Writer
 from visavis.app.server.bodies import MAX_ID, MergeIn, NameIn, SplitIn
-from visavis.app.server.errors import NotFoundError
+from visavis.app.server.errors import not_found
 from visavis.app.server.service import Service
 from visavis.face.wire import Face, Forgotten, People, Person
 
@@ -76,7 +76,7 @@ def split_person(client: Writer, service: Serving, body: SplitIn) -> Person:
     known = {row.id for row in service.gallery.faces(ids=body.faces)}
     for face in body.faces:
         if face not in known:
-            raise NotFoundError("face", face)
+            raise not_found("face", face)
     new = service.gallery.split(body.faces)
     service.audit.note(client.name, "split", [new])
     return _person(service, new)
@@ -97,7 +97,7 @@ def forget_person(client: Admin, service: Serving, person: PersonId) -> Forgotte
 def _person(service: Service, person: int) -> Person:
     found = service.gallery.people(ids=[person])
     if not found:
-        raise NotFoundError("person", person)
+        raise not_found("person", person)
     return Person.of(found[0])
 
 
@@ -105,4 +105,4 @@ def _expect_people(service: Service, people: Sequence[int]) -> None:
     known = {row.id for row in service.gallery.people(ids=people)}
     for person in people:
         if person not in known:
-            raise NotFoundError("person", person)
+            raise not_found("person", person)

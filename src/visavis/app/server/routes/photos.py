@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from visavis.app.server.access import Reader, Serving
 from visavis.app.server.bodies import MAX_ID
-from visavis.app.server.errors import NotFoundError
+from visavis.app.server.errors import not_found
 from visavis.app.server.service import Service
 from visavis.face.wire import Face, Photo, PhotoPage
 
@@ -48,7 +48,7 @@ def get_face(_client: Reader, service: Serving, face: FaceId) -> Face:
     """One face."""
     found = service.gallery.faces(ids=[face])
     if not found:
-        raise NotFoundError("face", face)
+        raise not_found("face", face)
     return Face.of(found[0])
 
 
@@ -66,5 +66,5 @@ def thumbnail(client: Reader, service: Serving, face: FaceId) -> Response:
 def _photo(service: Service, photo: int) -> Photo:
     found = service.gallery.photos(ids=[photo])
     if not found:
-        raise NotFoundError("photo", photo)
+        raise not_found("photo", photo)
     return Photo.of(found[0])
