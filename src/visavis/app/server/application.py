@@ -4,6 +4,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Response
 
@@ -17,7 +18,10 @@ from visavis.app.server.routes import indexing, people, photos, questions, whole
 from visavis.app.server.service import Service
 from visavis.errors import InputError
 
-__all__ = ["make_app", "rules_for", "serve"]
+if TYPE_CHECKING:
+    import uvicorn
+
+__all__ = ["http_server", "make_app", "rules_for", "serve"]
 
 API = "/api/v1"
 IMPORT_BYTES = 4 * 2**30
@@ -106,8 +110,6 @@ def serve(
         InputError: others than this computer would be served, and there is no token yet.
         OSError: the address is not of this computer, or the port is taken.
     """
-    import uvicorn
-
     rules = rules_for(host, names)
     if not rules.open and not service.tokens.all():
         raise InputError(
@@ -119,16 +121,26 @@ def serve(
         if on_ready is not None:
             shown = f"[{host}]" if ":" in host else host
             on_ready(f"http://{shown}:{listening.getsockname()[1]}")
-        config = uvicorn.Config(
-            make_app(service, rules),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=500,
-            timeout_graceful_shutdown=5,
-        )
-        uvicorn.Server(config).run(sockets=[listening])
+        http_server(make_app(service, rules)).run(sockets=[listening])
+
+
+def http_server(app: FastAPI) -> "uvicorn.Server":
+    """What serves the application over HTTP/1.1, and nothing else than that."""
+    import uvicorn
+
+    from visavis.app.server.connections import Connection
+
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level="error",  # what clients do wrong is no news
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    return uvicorn.Server(config)
 
 
 def _is_loopback(host: str) -> bool:

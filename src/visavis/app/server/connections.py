@@ -1,0 +1,117 @@
+"""Connections that end. uvicorn's own wait as long as a client likes: for a request, and for its answer to be read.
+
+Here the head of a request has its time, and so has a client that does not read. When too many connections are open,
+the one that has waited longest for a request makes room: slow ones, however many, keep nobody out.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from visavis.app.server.errors import TYPES, error_body
+
+__all__ = ["Connection"]
+
+HEAD_S = 10.0  # from the connection, or the answer before, to the end of a request's head
+UNREAD_S = 30.0  # that a client may leave an answer lying
+CLOSING_S = 5.0  # for the rest of the last answer to be taken
+MOST = 500  # connections
+
+
+class Connection(H11Protocol):
+    """One connection of a client, for `uvicorn.Config(http=Connection)`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._since = self.loop.time()  # when it began to wait for a request
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request; make room when there are too many connections."""
+        super().connection_made(transport)
+        self._wait_for_head()
+        if len(self.connections) > MOST:
+            waiting = [one for one in self.connections if isinstance(one, Connection) and one._is_waiting()]
+            min(waiting, key=lambda one: one._since, default=self)._drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of it."""
+        self._set_timer(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the client sends; once a request's head is whole, the application waits for the rest."""
+        super().data_received(data)
+        if not self._is_waiting() and not self.flow.write_paused:
+            self._set_timer(None)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, also while the client still sends a body that nobody wants any more."""
+        self._wait_for_head()
+        super().on_response_complete()  # which may find the next request sent already
+        if not self._is_waiting():
+            self._set_timer(None)
+        if self.transport.is_closing():
+            self._set_timer(CLOSING_S)
+
+    def pause_writing(self) -> None:
+        """The client reads slower than the answer comes."""
+        super().pause_writing()
+        self._set_timer(UNREAD_S)
+
+    def resume_writing(self) -> None:
+        """It has read some."""
+        super().resume_writing()
+        if self._is_waiting():
+            self._wait_for_head()
+        else:
+            self._set_timer(None)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say what was wrong with a request that is no HTTP, where it can still be said, and hang up."""
+        self._refuse(400, msg)
+
+    def _is_waiting(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        self._since = self.loop.time()
+        self._set_timer(HEAD_S)
+
+    def _set_timer(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        """Time is up."""
+        if self.transport.is_closing() or self.flow.write_paused:
+            self._drop()
+        elif self._is_waiting():
+            self._refuse(408, f"request: expected its head within {HEAD_S:g} s")
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # an answer is under way
+            self._drop()
+            return
+        body = json.dumps(error_body(TYPES.get(status, "RequestError"), message)).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"connection", b"close"),
+        ]
+        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        if self.cycle is not None:  # what it would still answer goes nowhere
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+        self._set_timer(CLOSING_S)
+
+    def _drop(self) -> None:
+        self.connections.discard(self)
+        self.transport.abort()
