@@ -14,7 +14,7 @@ from visavis.app.server.bodies import Error
 from visavis.app.server.errors import answer_errors
 from visavis.app.server.guard import Guard, Rules
 from visavis.app.server.metrics import Measured, Metrics
-from visavis.app.server.routes import indexing, people, photos, questions, whole
+from visavis.app.server.routes import indexing, pages, people, photos, questions, session, whole
 from visavis.app.server.service import Service
 from visavis.errors import InputError
 
@@ -53,9 +53,10 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
     app.state.service = service
     answer_errors(app)
     api = APIRouter(prefix=API, responses={status: {"model": Error} for status in STATUSES})
-    for group in (people, photos, questions, whole, indexing):
+    for group in (people, photos, questions, whole, indexing, session):
         api.include_router(group.router)
     app.include_router(api)
+    app.include_router(pages.router)
     metrics = Metrics(service)
 
     @app.get("/healthz", tags=["server"])

@@ -16,11 +16,13 @@ from fastapi import HTTPException
 
 from visavis.app.server.errors import refusal
 from visavis.app.server.rate import Buckets
+from visavis.app.server.routes.pages import is_public
 from visavis.app.server.tokens import Token, Tokens
 
-__all__ = ["Client", "Guard", "Rules"]
+__all__ = ["COOKIE", "Client", "Guard", "Rules"]
 
-HEADERS = (
+COOKIE = "visavis_token"
+HEADERS = (  # unless a route says otherwise of its answer
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -86,9 +88,9 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                ours = {name for name, _ in HEADERS}
-                kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in ours]
-                message = {**message, "headers": [*kept, *HEADERS]}
+                said = {name.lower() for name, _ in message.get("headers", ())}
+                added = [(name, value) for name, value in HEADERS if name not in said]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
         try:
@@ -116,11 +118,15 @@ class Guard:
         own = origin is not None and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
         if (site is not None and site not in ("same-origin", "none")) or (origin is not None and not own):
             raise HTTPException(403, "Origin: expected a page of this server, got another site's")
-        token = self._token(headers.get("authorization"), address, scope["path"])
+        same_origin = own or site == "same-origin"
+        authorization = headers.get("authorization")
+        if authorization is None and (same_origin or scope["method"] in SAFE) and not self._rules.open:
+            authorization = _from_cookie(headers.get("cookie", ""))
+        token = self._token(authorization, address, scope["path"])
         name = address if token is None else token.name
         if not self._requests.take(name):
             raise HTTPException(429, "rate: expected fewer requests, wait a second", {"Retry-After": "1"})
-        return Client(name, token, own or site == "same-origin")
+        return Client(name, token, same_origin)
 
     def _is_ours(self, host: str) -> bool:
         name = _without_port(host.lower())
@@ -133,8 +139,10 @@ class Guard:
 
     def _token(self, authorization: str | None, address: str, path: str) -> Token | None:
         challenge = {"WWW-Authenticate": "Bearer"}
+        if path in OPEN_PATHS or is_public(path):
+            return None
         if authorization is None:
-            if self._rules.open or path in OPEN_PATHS:
+            if self._rules.open:
                 return None
             raise HTTPException(401, "Authorization: expected 'Bearer' and a token, got none", challenge)
         kind, _, secret = authorization.partition(" ")
@@ -176,6 +184,15 @@ class Guard:
             return message
 
         return counted
+
+
+def _from_cookie(text: str) -> str | None:
+    """What the browser would have to say of a token that it keeps; `routes.session` puts it there."""
+    for pair in text.split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == COOKIE and value:
+            return f"Bearer {value}"
+    return None
 
 
 def _without_port(host: str) -> str:

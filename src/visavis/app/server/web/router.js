@@ -1,0 +1,67 @@
+// Addresses of pages, and moving between them without loading anew.
+
+const ROUTES = [
+  [/^\/$/, "photos"],
+  [/^\/people$/, "people"],
+  [/^\/people\/(?<id>\d+)$/, "person"],
+  [/^\/review$/, "review"],
+  [/^\/search$/, "search"],
+  [/^\/verify$/, "verify"],
+  [/^\/streams$/, "streams"],
+  [/^\/settings$/, "settings"],
+];
+
+let following = () => {};
+
+/** The page of an address: {page, path, params, query}. `params.id` is a number. */
+export function matchRoute({ pathname, search }) {
+  for (const [pattern, page] of ROUTES) {
+    const found = pattern.exec(pathname);
+    if (found) {
+      const params = Object.fromEntries(Object.entries(found.groups ?? {}).map(([name, text]) => [name, Number(text)]));
+      return { page, path: pathname, params, query: new URLSearchParams(search) };
+    }
+  }
+  return { page: "missing", path: pathname, params: {}, query: new URLSearchParams(search) };
+}
+
+/** Go to an address of these pages; `replace` leaves no step to come back to. */
+export function navigate(target, { replace = false } = {}) {
+  history[replace ? "replaceState" : "pushState"](null, "", target);
+  following();
+}
+
+/** Call `show` whenever the address has changed, by links, by `navigate` or by the browser's buttons. */
+export function follow(show) {
+  following = show;
+  const onClick = (event) => {
+    const link = event.target.closest?.("a[href]");
+    const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+    if (!link || !plain || event.defaultPrevented || link.target || link.hasAttribute("download")) return;
+    const target = new URL(link.href);
+    if (target.origin !== location.origin || target.pathname.startsWith("/api/")) return;
+    if (target.hash && target.pathname === location.pathname) return; // within the page
+    event.preventDefault();
+    if (target.href !== location.href) navigate(target);
+  };
+  document.addEventListener("click", onClick);
+  addEventListener("popstate", show);
+  return () => {
+    document.removeEventListener("click", onClick);
+    removeEventListener("popstate", show);
+  };
+}
+
+let arrivals = 0;
+
+/** After another page is shown: its heading gets the focus, so that screen readers say where one is. */
+export function arrive() {
+  arrivals += 1;
+  if (arrivals === 1) return; // the browser has just said so itself
+  requestAnimationFrame(() => {
+    const heading = document.querySelector("main h1") ?? document.querySelector("main");
+    heading?.setAttribute("tabindex", "-1");
+    heading?.focus();
+    scrollTo(0, 0);
+  });
+}
