@@ -202,6 +202,13 @@ class Gallery:
                 paths[photo_id].append(Path(os.fsdecode(path)))
         return [photo_row(*row, paths=tuple(paths[row[0]])) for row in rows]
 
+    def timeline(self) -> list[tuple[int, str | None]]:
+        """Id and month (YYYY-MM) of every photo that has a file, the newest first; last those without a date."""
+        return self._database.rows(
+            """SELECT id, substr(taken_at, 1, 7) FROM photo WHERE EXISTS (SELECT 1 FROM file WHERE photo_id = photo.id)
+            ORDER BY taken_at DESC NULLS LAST, id DESC"""
+        )
+
     def remove_file(self, path: Path) -> None:
         """The file is gone; nothing happens when it is not known.
 
