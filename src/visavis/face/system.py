@@ -115,6 +115,7 @@ class FaceSystem:
         options: AnalysisOptions,
         precision: Precision,
         accept_licence: bool,
+        threads: int,
     ) -> None:
         self.gallery = gallery
         self.pack = pack
@@ -122,6 +123,7 @@ class FaceSystem:
         self.options = options
         self.precision = precision
         self.accept_licence = accept_licence
+        self.threads = threads
         self._analyzer: Analyzer | None = None
 
     @classmethod
@@ -134,6 +136,7 @@ class FaceSystem:
         options: AnalysisOptions = DEFAULT_OPTIONS,
         precision: Precision = "bfloat16",
         accept_licence: bool = False,
+        threads: int | None = None,
     ) -> Self:
         """Open a gallery, and make it when absent.
 
@@ -146,6 +149,7 @@ class FaceSystem:
             precision: of the embedder. bfloat16 is used where the CPU has it; it costs nothing that can be measured in
                 accuracy, see the benchmarks, and embeddings of both may stand in one gallery.
             accept_licence: take weights that are for research only.
+            threads: for one photo; as many as there are cores when absent.
 
         Raises:
             GalleryError: the gallery is of another model, or cannot be opened.
@@ -161,7 +165,7 @@ class FaceSystem:
         for spec in (chosen.detector, chosen.embedder) if not exists else ():
             pull(spec, accept_licence=accept_licence)  # first, so that a missing model leaves no gallery behind
         gallery = Gallery.open(folder, model=_embedder_id(chosen))
-        return cls(gallery, chosen, calibration, options, precision, accept_licence)
+        return cls(gallery, chosen, calibration, options, precision, accept_licence, threads or cores())
 
     def close(self) -> None:
         """Let go of the gallery."""
@@ -205,10 +209,15 @@ class FaceSystem:
             self.cluster()
         return report
 
-    def enroll(self, name: str, photos: Sequence[str | Path]) -> int:
+    def enroll(self, name: str, photos: Sequence[str | Path], *, keep_files: bool = True) -> int:
         """Tell who the one face, or the clearly largest, of each photo is. All photos are taken, or none.
 
         A person without a name to whom such a face belongs gets the name, as by `name`, with all faces.
+
+        Args:
+            name: the person's.
+            photos: their paths.
+            keep_files: False: the faces stay, and nothing is known of the files afterwards.
 
         Returns:
             The person's id, made when the name is new.
@@ -244,7 +253,10 @@ class FaceSystem:
                 self.gallery.name(person, name)
             if person is not None and nameless:
                 self.gallery.merge(person, nameless)
-            return self.gallery.enroll(face_ids, name)
+            person = self.gallery.enroll(face_ids, name)
+            for _, photo, _, _ in () if keep_files else looked_at:
+                self.gallery.remove_file(photo.path)
+            return person
 
     # Questions
 
@@ -260,8 +272,7 @@ class FaceSystem:
             photo: its path.
             false_match_rate: call a face unknown unless fewer strangers than this come as near to anybody.
         """
-        ids, templates = self._templates()
-        names = {row.id: row.name for row in self.gallery.people()}
+        ids, templates, names = self._templates()
         self.calibration.similarity_at(false_match_rate)  # refuses a rate out of range before any work
         record, faces = self._look(absolute(photo))
         results = []
@@ -390,7 +401,7 @@ class FaceSystem:
             self._analyzer = Analyzer(
                 self.pack,
                 calibration=self.calibration,
-                threads=cores(),
+                threads=self.threads,
                 precision=self.precision,
                 accept_licence=self.accept_licence,
             )
@@ -411,17 +422,17 @@ class FaceSystem:
             raise GalleryError(f"{photo.path}: its face was forgotten; enroll from another photo")
         return nearest
 
-    def _templates(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """[P] ids and [P, D] templates of everybody who has a name and a face."""
+    def _templates(self) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[int, str]]:
+        """[P] ids and [P, D] templates of everybody who has a name and a face, and the names."""
         faces = self.gallery.embeddings()
-        named = {row.id for row in self.gallery.people() if row.name is not None}
+        named = {row.id: row.name for row in self.gallery.people() if row.name is not None}
         ids, templates = [], []
         for person, members in _members(faces.person_ids):
             if person in named:
                 ids.append(person)
                 templates.append(template(faces.vectors[members], faces.quality[members]))
         stacked = np.stack(templates) if templates else np.empty((0, self.gallery.model.dim), np.float32)
-        return np.array(ids, np.int64), stacked
+        return np.array(ids, np.int64), stacked, named
 
 
 def _members(labels: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -1,5 +1,6 @@
-"""What a route asks of whoever calls it: a scope, and for a change a token or a page of this server."""
+"""What a route asks of its caller: a scope, for a change a token or a page of this server, and to wait its turn."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request, Security
@@ -9,7 +10,7 @@ from visavis.app.server.guard import SAFE, Client
 from visavis.app.server.service import Service
 from visavis.app.server.tokens import Scope
 
-__all__ = ["Admin", "Reader", "Serving", "Writer"]
+__all__ = ["Admin", "Reader", "Serving", "Turn", "Writer"]
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `visavis tokens add`.")
 
@@ -33,7 +34,14 @@ def _service(request: Request) -> Service:
     return service
 
 
+async def _turn(request: Request) -> AsyncIterator[None]:
+    """While it lasts the route may have photos looked at; others are answered meanwhile, on threads of their own."""
+    async with request.app.state.turns.take(request.state.client.name):
+        yield
+
+
 Reader = Annotated[Client, Depends(_needs("read"))]
 Writer = Annotated[Client, Depends(_needs("write"))]
 Admin = Annotated[Client, Depends(_needs("admin"))]
 Serving = Annotated[Service, Depends(_service)]
+Turn = Annotated[None, Depends(_turn, scope="function")]

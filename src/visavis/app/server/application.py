@@ -16,6 +16,7 @@ from visavis.app.server.guard import Guard, Rules
 from visavis.app.server.metrics import Measured, Metrics
 from visavis.app.server.routes import indexing, pages, people, photos, questions, session, whole
 from visavis.app.server.service import Service
+from visavis.app.server.turns import Turns
 from visavis.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
+    app.state.turns = Turns(service.at_once)
     answer_errors(app)
     api = APIRouter(prefix=API, responses={status: {"model": Error} for status in STATUSES})
     for group in (people, photos, questions, whole, indexing, session):

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from visavis.app.server.errors import TYPES, error_body
 
@@ -75,7 +75,8 @@ class Connection(H11Protocol):
         self._refuse(400, msg)
 
     def _is_waiting(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
 
     def _wait_for_head(self) -> None:
         self._since = self.loop.time()

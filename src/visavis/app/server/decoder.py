@@ -1,11 +1,12 @@
 """The process that decodes photos for `visavis.app.server.decoding`: run as a module, it answers on standard output.
 
-It may use so much memory and write no file; who starts it ends it when it takes too long. A request is
-a line of JSON and the file's bytes, an answer a line of JSON and the pixels' bytes.
+It may use so much memory and write no file; who starts it ends it when it takes too long, and when nobody is left to do
+that, the system does. A request is a line of JSON and the file's bytes, an answer a line of JSON and the pixels' bytes.
 """
 
 import io
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -28,12 +29,11 @@ def answer(data: bytes, *, long_side_px: int, max_pixels: int) -> tuple[dict[str
     except PhotoError as error:
         return {"error": str(error), "large": 0}, b""
     facts = {
-        "sha256": photo.sha256,
         "width_px": photo.width_px,
         "height_px": photo.height_px,
         "taken_at": photo.taken_at and photo.taken_at.isoformat(),
         "scale": scale,
-        "shape": pixels.shape,
+        "shape": pixels.shape[:2],
     }
     return facts, pixels.tobytes()
 
@@ -61,16 +61,24 @@ def _size(data: bytes) -> tuple[int, int] | None:
             return None
 
 
-def main(source: IO[bytes], sink: IO[bytes], *, max_pixels: int) -> None:
-    """Answer until the source ends."""
+def main(source: IO[bytes], sink: IO[bytes], *, max_pixels: int, seconds: float) -> None:
+    """Answer until the source ends; a photo that takes more than so many seconds ends the process."""
     sink.write(b'"ready"\n')
     sink.flush()
     while line := source.readline():
         request = json.loads(line)
         data = source.read(request["bytes"])
+        _alarm_in(seconds)
         facts, pixels = answer(data, long_side_px=request["long_side_px"], max_pixels=max_pixels)
+        _alarm_in(0)
         sink.write(json.dumps(facts).encode() + b"\n" + pixels)
         sink.flush()
+
+
+def _alarm_in(seconds: float) -> None:
+    """By default an alarm ends a process, in whatever code it is; 0: none."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _confine(memory_bytes: int) -> None:
@@ -99,4 +107,4 @@ if __name__ == "__main__":
     Image.init()
     pillow_heif.register_heif_opener()
     _confine(int(sys.argv[2]))
-    main(sys.stdin.buffer, sys.stdout.buffer, max_pixels=int(sys.argv[1]))
+    main(sys.stdin.buffer, sys.stdout.buffer, max_pixels=int(sys.argv[1]), seconds=float(sys.argv[3]))

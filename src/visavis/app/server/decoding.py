@@ -1,10 +1,11 @@
 """Decodes photos of strangers in processes of their own: what a file does to its decoder, it does to nothing else.
 
-The other end is `visavis.app.server.decoder`. It gets bytes and gives back JSON and pixels, never objects, so that even
-a decoder that was taken over cannot make this process run anything.
+The other end is `visavis.app.server.decoder`. It gets bytes and gives back JSON and pixels, never objects, and what it
+says is believed only where it can be true: so even a decoder that was taken over gets no further than its own photo.
 """
 
 import contextlib
+import hashlib
 import json
 import queue
 import subprocess
@@ -13,9 +14,10 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visavis.errors import PhotoError
 from visavis.face.photos import Decoded
@@ -23,6 +25,7 @@ from visavis.face.records import Photo
 
 __all__ = ["Decoders", "Limits", "TooLargeError"]
 
+LINE_BYTES = 64 * 2**10  # of an answer, before its pixels
 STARTING_S = 60.0  # a machine under load takes its time to import numpy
 ENDED = "file: decoding it ended the process (damaged, or made to do harm)"
 
@@ -50,6 +53,7 @@ class Decoders:
     def __init__(self, count: int, limits: Limits) -> None:
         self.limits = limits
         self.deaths = 0  # of processes that a photo has ended, or that took too long over one
+        self._counting = threading.Lock()
         self._free: queue.LifoQueue[_Process | None] = queue.LifoQueue()
         for _ in range(count):
             self._free.put(None)
@@ -60,14 +64,16 @@ class Decoders:
 
         Raises:
             TooLargeError: more pixels than the limit.
-            PhotoError: what it raises, and when the process died or took too long.
+            PhotoError: what it raises, and when the process died, lied or took too long.
         """
         process = self._free.get()
         try:
-            process = process or _Process(self.limits)
-            answer, pixels = process.ask(data, long_side_px)
+            if process is None or process.has_ended():  # idle: no photo is to blame
+                process = _Process(self.limits)
+            answer = process.ask(data, long_side_px)
         except _EndedError as ended:
-            self.deaths += 1
+            with self._counting:
+                self.deaths += 1
             process = None
             raise PhotoError(str(ended)) from ended
         except BaseException:
@@ -77,11 +83,10 @@ class Decoders:
             raise
         finally:
             self._free.put(process)
-        if "error" in answer:
-            raise (TooLargeError if answer["large"] else PhotoError)(answer["error"])
-        taken_at = answer["taken_at"] and datetime.fromisoformat(answer["taken_at"])
-        photo = Photo(path, answer["sha256"], answer["width_px"], answer["height_px"], taken_at)
-        return Decoded(photo, np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), answer["scale"])
+        if isinstance(answer, PhotoError):
+            raise answer
+        photo = Photo(path, hashlib.sha256(data).hexdigest(), answer.width_px, answer.height_px, answer.taken_at)
+        return Decoded(photo, answer.pixels, answer.scale)
 
     def close(self) -> None:
         """End the processes, once the photos in work are done."""
@@ -89,6 +94,14 @@ class Decoders:
             process = self._free.get()
             if process is not None:
                 process.close()
+
+
+class _Answer(NamedTuple):
+    width_px: int
+    height_px: int
+    taken_at: datetime | None
+    scale: float
+    pixels: NDArray[np.uint8]
 
 
 class _EndedError(Exception):
@@ -101,37 +114,50 @@ class _Process:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "visavis.app.server.decoder"),
-                *(str(limits.pixels), str(limits.memory_bytes)),
+                *(str(limits.pixels), str(limits.memory_bytes), str(limits.seconds + 5)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         with self._killed_after(STARTING_S), contextlib.suppress(ValueError):
-            if json.loads(self._output.readline()) == "ready":
+            if json.loads(self._output.readline(LINE_BYTES)) == "ready":
                 return
         self.close()
         raise RuntimeError("decoder: expected a process that starts, but it ended")
 
-    def ask(self, data: bytes, long_side_px: int) -> tuple[dict[str, Any], bytes]:
-        """One photo's answer and pixels."""
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    def ask(self, data: bytes, long_side_px: int) -> _Answer | PhotoError:
+        """What one photo comes to."""
         with self._killed_after(self._limits.seconds) as late:
             try:
                 head = json.dumps({"bytes": len(data), "long_side_px": long_side_px})
                 self._input.write(head.encode() + b"\n" + data)
                 self._input.flush()
-                answer = json.loads(self._output.readline())
-                size = 0 if "error" in answer else int(np.prod(answer["shape"], dtype=np.int64))
-                if size > 3 * self._limits.pixels:
-                    raise ValueError("more pixels than asked for")
-                pixels = self._output.read(size)
-                if len(pixels) == size:
-                    return answer, pixels
-            except (OSError, ValueError):  # a closed pipe, half a line
+                return self._answer()
+            except (OSError, KeyError, RecursionError, TypeError, ValueError):  # a closed pipe, half a line, a lie
                 pass
             self.close()
             reason = f"photo: decoding it took longer than {self._limits.seconds:g} s" if late.is_set() else ENDED
             raise _EndedError(reason)
+
+    def _answer(self) -> _Answer | PhotoError:
+        """Read an answer; raises any of the errors above when it cannot be one."""
+        said = json.loads(self._output.readline(LINE_BYTES))
+        if "error" in said:
+            return (TooLargeError if said["large"] else PhotoError)(str(said["error"])[:500])
+        width_px, height_px, scale = int(said["width_px"]), int(said["height_px"]), float(said["scale"])
+        rows, columns = (int(side) for side in said["shape"])
+        taken_at = None if said["taken_at"] is None else datetime.fromisoformat(said["taken_at"])
+        if not (width_px > 0 < height_px and width_px * height_px <= self._limits.pixels and 0 < scale <= 1):
+            raise ValueError("not a photo that was asked for")
+        if not (0 < rows <= height_px * scale + 1 and 0 < columns <= width_px * scale + 1):
+            raise ValueError("not its pixels")
+        pixels = self._output.read(3 * rows * columns)
+        return _Answer(width_px, height_px, taken_at, scale, np.frombuffer(pixels, np.uint8).reshape(rows, columns, 3))
 
     def close(self) -> None:
         """Kill it; it holds nothing."""

@@ -2,11 +2,15 @@
 
 import contextlib
 import itertools
+import os
+import queue
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from visavis.app.server.audit import Audit
 from visavis.app.server.decoding import Decoders, Limits, TooLargeError
@@ -15,26 +19,32 @@ from visavis.app.server.tokens import Tokens
 from visavis.errors import BusyError, PhotoError
 from visavis.face.gallery import Gallery, Imported
 from visavis.face.indexing import IndexReport
+from visavis.face.match import Calibration
+from visavis.face.models import Pack
 from visavis.face.photos import Decoded
 from visavis.face.system import ClusterReport, FaceSystem, Hit, Identified, Verified
 from visavis.face.workers import AnalysisOptions, cores
 
 __all__ = ["Service"]
 
+MOST_AT_ONCE = 4  # photos looked at, each with models of its own in memory
+SCRATCH = "scratch-"  # in the gallery's folder, where what is private belongs and its size does not surprise
+
 
 @dataclass(frozen=True, slots=True)
-class _DecodedBefore(AnalysisOptions):
-    """Takes photos that a process which may die of them has decoded; no other way leads to a decoder."""
+class _Uploaded(AnalysisOptions):
+    """Has photos decoded by a process which may die of them; no other way leads to a decoder."""
 
-    photos: dict[Path, Decoded] = field(default_factory=dict)
+    decode: Callable[..., Decoded] = field(kw_only=True)
+    data: dict[Path, bytes] = field(default_factory=dict)
 
     def read(self, path: Path) -> Decoded:
-        """The photo that was decoded for this path."""
-        return self.photos[path]
+        """The photo that was uploaded under this path."""
+        return self.decode(self.data[path], path, long_side_px=self.decode_px)
 
 
 class Service:
-    """One gallery. Its methods may be called from any thread: those that look at photos take turns.
+    """One gallery. Its methods may be called from any thread; `at_once` look at photos, the others wait.
 
     Args:
         folder: the gallery, which exists.
@@ -55,19 +65,23 @@ class Service:
         upload_bytes: int = 32 * 2**20,
         workers: int | None = None,
     ) -> None:
-        self._pack, self._workers = pack, workers
-        self._options = _DecodedBefore()
-        self._system = FaceSystem.open(folder, pack=pack, create=False, options=self._options)
-        self.gallery: Gallery = self._system.gallery
+        self._folder, self._pack, self._workers = folder, pack, workers
+        self.decoders = Decoders(cores(), limits or Limits())
+        self._options = _Uploaded(decode=self.decoders.decode)
+        self._plain = self._open()
+        self.gallery: Gallery = self._plain.gallery
         self.roots = tuple(roots)
         self.upload_bytes = upload_bytes
         self.tokens = Tokens(self.gallery.folder)
         self.audit = Audit(self.gallery.folder)
         self.jobs = Jobs(self.gallery.folder, self._index)
-        self.decoders = Decoders(cores(), limits or Limits())
-        self._turn = threading.Lock()  # of who uses the models
+        self.at_once = min(cores(), MOST_AT_ONCE)
+        self._systems: queue.LifoQueue[FaceSystem | None] = queue.LifoQueue()  # one is not for two threads
+        for _ in range(self.at_once):
+            self._systems.put(self._open(options=self._options, threads=-(-cores() // self.at_once)))
         self._whole = threading.Lock()  # of who works on all faces at once
-        self._uploads = tempfile.TemporaryDirectory(prefix="visavis-")
+        _remove_scratch_of_the_dead(self.gallery.folder)
+        self._scratch = tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=self.gallery.folder)
         self._numbers = itertools.count(1)
         self._closed = False
 
@@ -77,39 +91,49 @@ class Service:
             return
         self._closed = True
         self.jobs.close()
+        for _ in range(self.at_once):
+            if (system := self._systems.get()) is not None:
+                system.close()
+        self._systems.put(None)  # for whoever comes late
         self.decoders.close()
-        self._system.close()
-        self._uploads.cleanup()
+        self._plain.close()
+        self._scratch.cleanup()
+
+    @property
+    def pack(self) -> Pack:
+        """The models, whose embeddings the gallery holds."""
+        return self._plain.pack
+
+    @property
+    def calibration(self) -> Calibration:
+        """What their similarities mean."""
+        return self._plain.calibration
 
     # Questions
 
     def identify(self, photo: bytes, *, false_match_rate: float) -> list[Identified]:
         """As `FaceSystem.identify`."""
-        with self._decoded([photo]) as [path], self._turn:
-            return self._system.identify(path, false_match_rate=false_match_rate)
+        with self._uploaded([photo]) as [path], self._system() as system:
+            return system.identify(path, false_match_rate=false_match_rate)
 
     def verify(self, photo: bytes, other: bytes, *, false_match_rate: float) -> Verified:
         """As `FaceSystem.verify`."""
-        with self._decoded([photo, other]) as [path, path_of_other], self._turn:
-            return self._system.verify(path, path_of_other, false_match_rate=false_match_rate)
+        with self._uploaded([photo, other]) as [path, path_of_other], self._system() as system:
+            return system.verify(path, path_of_other, false_match_rate=false_match_rate)
 
     def search(self, photo: bytes, *, k: int) -> list[Hit]:
         """As `FaceSystem.search`."""
-        with self._decoded([photo]) as [path], self._turn:
-            return self._system.search(path, k=k)
+        with self._uploaded([photo]) as [path], self._system() as system:
+            return system.search(path, k=k)
 
     # Changes
 
     def enroll(self, name: str, photos: Sequence[bytes]) -> int:
         """As `FaceSystem.enroll`; the faces stay, the photos are not kept."""
-        with self._decoded(photos) as paths:
-            for path, data in zip(paths, photos, strict=True):
-                path.write_bytes(data)
-            with self._turn, self.gallery.transaction():
-                person = self._system.enroll(name, paths)
-                for path in paths:
-                    self.gallery.remove_file(path)
-            return person
+        with self._uploaded(photos) as paths, self._system() as system:
+            for path in paths:
+                path.touch()  # what the system asks of a file is when it changed
+            return system.enroll(name, paths, keep_files=False)
 
     def cluster(self, *, fresh: bool) -> ClusterReport:
         """As `FaceSystem.cluster`."""
@@ -124,10 +148,17 @@ class Service:
             self.audit.forget(person)
             return self.gallery.forget(person)
 
-    def import_from(self, path: Path) -> Imported:
+    def export_to(self, path: Path) -> None:
+        """As `Gallery.export_to`."""
+        with self._alone("export"), self._another() as system:
+            system.gallery.export_to(path)
+
+    def import_from(self, upload: IO[bytes]) -> Imported:
         """As `Gallery.import_from`."""
-        with self._alone("import"):
-            return self.gallery.import_from(path)
+        with self._alone("import"), self.scratch(".visavis") as path, self._another() as system:
+            with path.open("xb") as copy:
+                shutil.copyfileobj(upload, copy)
+            return system.gallery.import_from(path)
 
     @contextlib.contextmanager
     def scratch(self, suffix: str) -> Iterator[Path]:
@@ -143,30 +174,38 @@ class Service:
             return system.index(folder, workers=self._workers, prune=prune, progress=progress)
 
     @contextlib.contextmanager
-    def _decoded(self, photos: Sequence[bytes]) -> Iterator[list[Path]]:
-        """Names under which the system finds the photos while the block runs."""
-        paths = [self._new_path("") for _ in photos]
+    def _uploaded(self, photos: Sequence[bytes]) -> Iterator[list[Path]]:
+        """Names under which a system finds the photos while the block runs."""
+        paths = [self._new_path(".photo") for _ in photos]
+        for number, data in enumerate(photos, 1):
+            if len(data) > self.upload_bytes:
+                raise TooLargeError(f"photo {number}: expected at most {self.upload_bytes} bytes, got {len(data)}")
         try:
-            for number, (path, data) in enumerate(zip(paths, photos, strict=True), 1):
-                if len(data) > self.upload_bytes:
-                    raise TooLargeError(f"photo {number}: expected at most {self.upload_bytes} bytes, got {len(data)}")
-                try:
-                    self._options.photos[path] = self.decoders.decode(data, path, long_side_px=self._options.decode_px)
-                except PhotoError as error:
-                    raise type(error)(f"photo {number}: {error}") from error
+            self._options.data.update(zip(paths, photos, strict=True))
             yield paths
         except PhotoError as error:
             text = str(error)
             for number, path in enumerate(paths, 1):  # the place it lies in is nobody's business
                 text = text.replace(str(path), f"photo {number}")
-            raise type(error)(text) from error
+            raise (TooLargeError if isinstance(error.__cause__, TooLargeError) else PhotoError)(text) from error
         finally:
             for path in paths:
-                self._options.photos.pop(path, None)
+                self._options.data.pop(path, None)
                 path.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def _system(self) -> Iterator[FaceSystem]:
+        """One for the block's own; there are `at_once`."""
+        system = self._systems.get()
+        try:
+            if system is None:
+                raise BusyError("server: expected one that goes on, but it is being closed")
+            yield system
+        finally:
+            self._systems.put(system)
+
     def _new_path(self, suffix: str) -> Path:
-        return Path(self._uploads.name) / f"{next(self._numbers)}{suffix}"
+        return Path(self._scratch.name) / f"{next(self._numbers)}{suffix}"
 
     @contextlib.contextmanager
     def _alone(self, what: str) -> Iterator[None]:
@@ -179,6 +218,20 @@ class Service:
 
     @contextlib.contextmanager
     def _another(self) -> Iterator[FaceSystem]:
-        """A system of its own for long work, for one is not for two threads."""
-        with FaceSystem.open(self.gallery.folder, pack=self._pack, create=False) as system:
+        """A system of its own for long work."""
+        with self._open() as system:
             yield system
+
+    def _open(self, **options: Any) -> FaceSystem:
+        return FaceSystem.open(self._folder, pack=self._pack, create=False, **options)
+
+
+def _remove_scratch_of_the_dead(folder: Path) -> None:
+    """What servers that were killed have left."""
+    for left in folder.glob(f"{SCRATCH}*") if os.name == "posix" else ():
+        try:
+            os.kill(int(left.name.split("-")[1]), 0)  # asks only
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (OSError, ValueError, IndexError):  # it runs, as somebody else
+            continue

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
 
-from visavis.app.server.access import Reader, Serving, Writer
+from visavis.app.server.access import Reader, Serving, Turn, Writer
 from visavis.app.server.service import Service
 from visavis.face.wire import Enrolled, Found, Hit, Verified
 
@@ -18,7 +18,9 @@ MaxRate = Annotated[
 
 
 @router.post("/identify")
-def identify(client: Reader, service: Serving, photo: Photo, false_match_rate: MaxRate = 1e-3) -> list[Found]:
+def identify(
+    client: Reader, service: Serving, photo: Photo, _turn: Turn, false_match_rate: MaxRate = 1e-3
+) -> list[Found]:
     """Who of the named people is in a photo."""
     found = service.identify(_bytes(service, photo), false_match_rate=false_match_rate)
     service.audit.note(client.name, "identify", [one.person_id for one in found if one.person_id is not None])
@@ -26,7 +28,9 @@ def identify(client: Reader, service: Serving, photo: Photo, false_match_rate: M
 
 
 @router.post("/verify")
-def verify(client: Reader, service: Serving, photo: Photo, other: Photo, false_match_rate: MaxRate = 1e-3) -> Verified:
+def verify(
+    client: Reader, service: Serving, photo: Photo, other: Photo, _turn: Turn, false_match_rate: MaxRate = 1e-3
+) -> Verified:
     """Whether two photos show the same person: the largest face of each counts."""
     answer = service.verify(_bytes(service, photo), _bytes(service, other), false_match_rate=false_match_rate)
     service.audit.note(client.name, "verify")
@@ -34,7 +38,9 @@ def verify(client: Reader, service: Serving, photo: Photo, other: Photo, false_m
 
 
 @router.post("/search")
-def search(client: Reader, service: Serving, photo: Photo, k: Annotated[int, Query(ge=1, le=1000)] = 20) -> list[Hit]:
+def search(
+    client: Reader, service: Serving, photo: Photo, _turn: Turn, k: Annotated[int, Query(ge=1, le=1000)] = 20
+) -> list[Hit]:
     """The faces of the gallery most like the largest face of a photo."""
     hits = service.search(_bytes(service, photo), k=k)
     service.audit.note(client.name, "search", [hit.face.person_id for hit in hits if hit.face.person_id is not None])
@@ -46,12 +52,16 @@ def enroll(
     client: Writer,
     service: Serving,
     name: Annotated[str, Form(min_length=1, max_length=200)],
-    photos: Annotated[list[UploadFile], File(description="Each with that person's face, alone or clearly largest.")],
+    photos: Annotated[
+        list[UploadFile],
+        File(description="Each with that person's face, alone or clearly largest.", min_length=1, max_length=100),
+    ],
+    _turn: Turn,
 ) -> Enrolled:
     """Tell who is in photos; all of them are taken, or none. The faces stay in the gallery, the photos do not."""
     person = service.enroll(name, [_bytes(service, photo) for photo in photos])
     service.audit.note(client.name, "enroll", [person])
-    return Enrolled(person, name, service.gallery.people(ids=[person])[0].faces)
+    return Enrolled(person, name, sum(row.faces for row in service.gallery.people(ids=[person])))
 
 
 def _bytes(service: Service, photo: UploadFile) -> bytes:

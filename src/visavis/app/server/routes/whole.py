@@ -1,6 +1,5 @@
 """The gallery as a whole: what it holds, sorting it, and carrying it elsewhere."""
 
-import shutil
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -42,7 +41,7 @@ def export(client: Admin, service: Serving, after: BackgroundTasks) -> FileRespo
     """The whole gallery as one file, as `import` and `visavis face import` read it."""
     with ExitStack() as stack:
         path = stack.enter_context(service.scratch(".visavis"))
-        service.gallery.export_to(path)
+        service.export_to(path)
         service.audit.note(client.name, "export")
         after.add_task(stack.pop_all().close)  # once it is sent
     return FileResponse(path, media_type="application/zip", filename="gallery.visavis", background=after)
@@ -51,9 +50,6 @@ def export(client: Admin, service: Serving, after: BackgroundTasks) -> FileRespo
 @router.post("/import")
 def import_(client: Admin, service: Serving, file: Annotated[UploadFile, File()]) -> Imported:
     """Take in an export of a gallery of the same model: all of it, or nothing. Photos known stay as they are."""
-    with service.scratch(".visavis") as path:
-        with path.open("xb") as copy:
-            shutil.copyfileobj(file.file, copy)
-        done = service.import_from(path)
+    done = service.import_from(file.file)
     service.audit.note(client.name, "import")
     return Imported.of(done)
