@@ -24,6 +24,7 @@ __all__ = [
     "TensorError",
     "TraceError",
     "TrainingError",
+    "VideoError",
     "VisavisError",
     "expect",
 ]
@@ -47,6 +48,10 @@ class LandmarkError(VisavisError, ValueError):
 
 class PhotoError(VisavisError, ValueError):
     """A file that cannot be read as a photo; the message is fit to be shown beside the file's name."""
+
+
+class VideoError(VisavisError, ValueError):
+    """A video, camera or stream that cannot be opened or read."""
 
 
 class ModelError(VisavisError, RuntimeError):
