@@ -1,0 +1,295 @@
+"""The face system of another process or computer: `FaceClient` asks a server that `visavis serve` has started.
+
+It needs httpx and nothing else of the face system; what it hands out is in `visavis.face.wire`.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+
+from visavis.errors import InputError, PhotoError
+from visavis.face.connection import Connection, Part
+from visavis.face.wire import (
+    About,
+    Clustered,
+    Enrolled,
+    Face,
+    Forgotten,
+    Found,
+    Hit,
+    Imported,
+    Job,
+    People,
+    Person,
+    Photo,
+    PhotoPage,
+    Verified,
+)
+
+__all__ = ["FaceClient", "Upload"]
+
+PAGE = 1000
+LONG_S = 3600.0  # work on a whole gallery may take so long
+
+T = TypeVar("T")
+Upload = str | Path | bytes  # a photo: its path on this computer, or its bytes
+
+
+class FaceClient:
+    """Asks as `FaceSystem` and `Gallery` are asked. Close it, or use it in a `with`; any threads may share one.
+
+    A request that only asks is tried again when the connection fails, every request when the server says that it is too
+    busy for now. Errors of the server are raised as they are there: PhotoError, GalleryError, NotFoundError, ...
+
+    Args:
+        url: of the server, as `visavis serve` shows it.
+        token: of `visavis tokens add`; when absent that of the environment's VISAVIS_TOKEN, if there is one.
+        timeout_s: between two signs of life of the server. Work on the whole gallery may take longer.
+
+    Raises:
+        InputError: no URL or no token.
+
+    >>> FaceClient("faces.example.org")
+    Traceback (most recent call last):
+        ...
+    visavis.errors.InputError: url: expected one as http://127.0.0.1:8765, got 'faces.example.org'
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 60.0) -> None:
+        token = os.environ.get("VISAVIS_TOKEN") if token is None else token
+        self._server = Connection(url, token=token or None, timeout_s=timeout_s)
+
+    def __repr__(self) -> str:
+        return f"FaceClient({self._server.url!r})"
+
+    def close(self) -> None:
+        """Let go of open connections."""
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Questions
+
+    def identify(self, photo: Upload, *, false_match_rate: float = 1e-3) -> list[Found]:
+        """Who is in a photo.
+
+        Args:
+            photo: to look at; the server does not keep it.
+            false_match_rate: call a face unknown unless fewer strangers than this come as near to anybody.
+        """
+        query = {"false_match_rate": false_match_rate}
+        return self._upload(list[Found], "/identify", [("photo", photo)], query=query)
+
+    def verify(self, photo: Upload, other: Upload, *, false_match_rate: float = 1e-3) -> Verified:
+        """Whether two photos show one person, by the largest face of each.
+
+        Args:
+            photo: one; the server keeps neither.
+            other: the other.
+            false_match_rate: say "same" only when fewer pairs of different people than this are as similar.
+        """
+        query = {"false_match_rate": false_match_rate}
+        return self._upload(Verified, "/verify", [("photo", photo), ("other", other)], query=query)
+
+    def search(self, photo: Upload, *, k: int = 20) -> list[Hit]:
+        """The `k` faces of the gallery most like the largest face of a photo."""
+        return self._upload(list[Hit], "/search", [("photo", photo)], query={"k": k})
+
+    # People
+
+    def people(self) -> list[Person]:
+        """Everyone, those with most faces first."""
+        found: dict[int, Person] = {}  # by id, for a change meanwhile may move somebody to a later page
+        for offset in itertools.count(0, PAGE):
+            page = self._server.ask(People, "GET", "/people", query={"offset": offset, "limit": PAGE})
+            found.update((person.id, person) for person in page.people)
+            if len(page.people) < PAGE:
+                break
+        return list(found.values())
+
+    def person(self, person: int) -> Person:
+        """One person.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        return self._server.ask(Person, "GET", f"/people/{_id(person)}")
+
+    def name(self, person: int, name: str) -> Person:
+        """Give a person a name; the faces there now are taken as confirmed and stay.
+
+        Raises:
+            GalleryError: someone else has the name: merge the two.
+        """
+        return self._server.ask(Person, "PATCH", f"/people/{_id(person)}", body={"name": name})
+
+    def merge(self, into: int, others: Sequence[int]) -> Person:
+        """These are one person, and sorting will not part its faces."""
+        return self._server.ask(Person, "POST", f"/people/{_id(into)}/merge", body={"others": list(others)})
+
+    def split(self, faces: Sequence[int]) -> Person:
+        """These faces of one person are someone else; returns that one. Sorting will not undo it."""
+        return self._server.ask(Person, "POST", "/people/split", body={"faces": list(faces)})
+
+    def forget(self, person: int) -> int:
+        """Delete all that the gallery holds of a person, down to the bytes on disk; returns the number of faces."""
+        return self._server.ask(Forgotten, "DELETE", f"/people/{_id(person)}", timeout_s=LONG_S).faces
+
+    def enroll(self, name: str, photos: Sequence[Upload]) -> Enrolled:
+        """Tell who the one face, or the clearly largest, of each photo is. All photos are taken, or none.
+
+        The faces stay in the gallery, the photos do not.
+        """
+        if not photos:
+            raise InputError("photos: expected at least one, got none")
+        return self._upload(Enrolled, "/enroll", [("photos", photo) for photo in photos], form={"name": name})
+
+    def cluster(self, *, fresh: bool = False) -> Clustered:
+        """Sort faces into people; `fresh` first takes apart what was sorted by earlier calls."""
+        return self._server.ask(Clustered, "POST", "/cluster", query={"fresh": fresh}, timeout_s=LONG_S)
+
+    # Photos and faces
+
+    def photos(self) -> Iterator[Photo]:
+        """All photos in the order they came in, fetched a page at a time."""
+        after: int | None = 0
+        while after is not None:
+            page = self._server.ask(PhotoPage, "GET", "/photos", query={"after": after, "limit": PAGE})
+            yield from page.photos
+            after = page.next
+
+    def photo(self, photo: int) -> Photo:
+        """One photo.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        return self._server.ask(Photo, "GET", f"/photos/{_id(photo)}")
+
+    def faces(self, *, person: int | None = None, photo: int | None = None) -> list[Face]:
+        """The faces of a person, the best first, or those in a photo."""
+        if (person is None) == (photo is None):
+            raise InputError("faces: expected a person or a photo, got both or neither")
+        where = f"/photos/{_id(photo)}" if photo is not None else f"/people/{_id(person)}"
+        return self._server.ask(list[Face], "GET", f"{where}/faces")
+
+    def face(self, face: int) -> Face:
+        """One face.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        return self._server.ask(Face, "GET", f"/faces/{_id(face)}")
+
+    def thumbnail(self, face: int) -> bytes:
+        """A face's picture, a JPEG."""
+        return self._server.content("GET", f"/faces/{_id(face)}/thumbnail")
+
+    # Indexing
+
+    def index(self, folder: str | Path, *, prune: bool = False) -> Job:
+        """Have the photos of a folder of the server taken in, by a job of its own; `watch` tells how far that is.
+
+        Args:
+            folder: an absolute path on the server, below one of its roots.
+            prune: take out the photos of a folder that is empty now; else they stay.
+        """
+        return self._server.ask(Job, "POST", "/index/jobs", body={"folder": os.fspath(folder), "prune": prune})
+
+    def jobs(self) -> list[Job]:
+        """The index jobs, the newest first."""
+        return self._server.ask(list[Job], "GET", "/index/jobs")
+
+    def job(self, job: int) -> Job:
+        """One index job.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        return self._server.ask(Job, "GET", f"/index/jobs/{_id(job)}")
+
+    def watch(self, job: int) -> Iterator[Job]:
+        """An index job now, and again whenever it has changed, until it has ended; lost connections are made again."""
+        yield from self._server.events(Job, f"/index/jobs/{_id(job)}/events", is_last=lambda now: now.ended)
+
+    def cancel(self, job: int) -> Job:
+        """Stop an index job at its next photos. What it has taken in stays, and another job goes on from there."""
+        return self._server.ask(Job, "DELETE", f"/index/jobs/{_id(job)}")
+
+    # The whole
+
+    def about(self) -> About:
+        """What the gallery holds, and of which model its embeddings are."""
+        return self._server.ask(About, "GET", "/gallery")
+
+    def export_to(self, path: str | Path) -> None:
+        """Write everything into one file of this computer; it appears when it is complete.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._server.download("/export", Path(path), timeout_s=LONG_S)
+
+    def import_from(self, path: str | Path) -> Imported:
+        """Have an export of a gallery of the same model taken in: all of it, or nothing when anything in it is wrong.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+
+        def opened(stack: ExitStack) -> list[Part]:
+            return [("file", ("gallery.visavis", stack.enter_context(Path(path).open("rb"))))]
+
+        return self._server.ask(Imported, "POST", "/import", files=opened, timeout_s=LONG_S)
+
+    def _upload(
+        self,
+        kind: type[T],
+        path: str,
+        photos: Sequence[tuple[str, Upload]],
+        *,
+        query: Mapping[str, Any] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> T:
+        """Ask about photos; what is wrong with one of them is told under its name."""
+
+        def opened(stack: ExitStack) -> list[Part]:
+            return [(field, ("photo", _open(stack, photo))) for field, photo in photos]
+
+        try:
+            return self._server.ask(kind, "POST", path, query=query, form=form, files=opened)
+        except PhotoError as error:
+            number = re.match(r"photo (\d+): ", str(error))
+            photo = photos[int(number[1]) - 1][1] if number and int(number[1]) <= len(photos) else b""
+            if number is None or isinstance(photo, bytes):
+                raise
+            raise PhotoError(f"{photo}: {str(error)[number.end() :]}") from error
+
+
+def _open(stack: ExitStack, photo: Upload) -> bytes | IO[bytes]:
+    if isinstance(photo, bytes):
+        return photo
+    try:
+        if Path(photo).exists() and not Path(photo).is_file():  # opening a pipe would wait for somebody to write
+            raise PhotoError(f"{photo}: file: expected a file, got a folder, pipe or device")
+        return stack.enter_context(Path(photo).open("rb"))
+    except OSError as error:
+        raise PhotoError(f"{photo}: file: cannot be read ({error.strerror})") from error
+
+
+def _id(number: int | None) -> int:
+    """A number that may stand in a path, where text might lead elsewhere."""
+    if not isinstance(number, int) or number < 0:
+        raise InputError(f"id: expected a number of the gallery, got {number!r}")
+    return number
