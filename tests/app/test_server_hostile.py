@@ -1,16 +1,16 @@
 """What comes to do harm is refused with an error, and the server answers the next request as ever."""
 
+import hashlib
 import io
 import json
 import os
 import signal
 import socket
 import struct
+import sys
 import threading
-import time
 import zipfile
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -22,6 +22,7 @@ from PIL import Image
 
 from tests.app.server_client import API, EASY, client, gallery, png, service
 from visavis.app.cli import main
+from visavis.app.server import decoding
 from visavis.app.server.application import make_app, rules_for, serve
 from visavis.app.server.decoding import Decoders, Limits, TooLargeError
 from visavis.app.server.guard import Rules
@@ -107,29 +108,66 @@ def decode():
             made.append(Decoders(1, Limits(**{"pixels": 10**6, "seconds": 60} | limits)))
         return made[-1].decode(data, Path("/x"), long_side_px=12_000)
 
-    run.process = lambda: next(iter(made[-1]._free.queue), None)
+    run.process = lambda: made[-1]._free.queue[0]
     yield run
     for decoders in made:
         decoders.close()
 
 
-def test_a_decoder_that_dies_is_started_again(decode):
+def test_a_decoder_that_dies_is_started_again(decode, monkeypatch):
     assert decode(png(0)).pixels.shape == (192, 192, 3)
-    process = decode.process()._process
-    os.kill(process.pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(1) as pool:
-        photo = pool.submit(decode, png(0))
-        while decode.process() is not None:
-            time.sleep(0.01)
-        process.kill()
+    process = decode.process()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(process), "has_ended", lambda _self: False)  # it ends right after
+        process._process.kill()
         with pytest.raises(PhotoError, match="decoding it ended the process"):
-            photo.result()
+            decode(png(0))
     assert decode(png(0)).photo.width_px == 192
     decode.process()._process.kill()
     decode.process()._process.wait()
     assert decode(png(0)).photo.width_px == 192  # which is not to blame
     with pytest.raises(TooLargeError, match="expected at most 1 megapixels, got 2000 x 1000"):
         decode(bomb(2000, 1000))
+
+
+LIES = {
+    "no JSON": "b'{'",
+    "no object": "b'[]'",
+    "no end of its line": "b'x' * (1 << 27)",
+    "nothing more": "b'{}'",
+    "deeply nested": "b'[' * 60_000",
+    "negative sides": "facts(shape=[-1, -1])",
+    "sides beyond its photo": "facts(shape=[4000, 4000])",
+    "sides beyond any number": "facts(shape=[2**40, 2**40])",
+    "another kind of side": "facts(shape=['1', None])",
+    "more pixels than asked for": "facts(width_px=10**5, height_px=10**5)",
+    "no pixels": "facts(width_px=0)",
+    "half the pixels": "facts()[:-1]",
+    "another scale": "facts(scale=2.0)",
+    "no number": "facts(scale=float('nan'))",
+    "another date": "facts(taken_at='yesterday')",
+}
+LIAR = """
+import json, sys
+def facts(**other):
+    said = {{"width_px": 8, "height_px": 8, "scale": 1.0, "shape": [8, 8], "taken_at": None}} | other
+    return json.dumps(said).encode() + b"\\n" + bytes(192)
+print('"ready"', flush=True)
+sys.stdin.buffer.readline()
+sys.stdout.buffer.write({answer})
+"""
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_decoder_that_lies_is_not_believed(decode, monkeypatch, lie):
+    monkeypatch.setattr(decoding, "COMMAND", (sys.executable, "-c", LIAR.format(answer=LIES[lie])))
+    with pytest.raises(PhotoError, match="decoding it ended the process"):
+        decode(png(0))
+
+
+def test_a_decoder_is_believed_what_can_be_true(decode, monkeypatch):
+    monkeypatch.setattr(decoding, "COMMAND", (sys.executable, "-c", LIAR.format(answer="facts()")))
+    assert decode(b"photo").photo.sha256 == hashlib.sha256(b"photo").hexdigest()
 
 
 def test_a_decoder_that_hangs_is_ended(decode):

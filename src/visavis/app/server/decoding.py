@@ -25,6 +25,7 @@ from visavis.face.records import Photo
 
 __all__ = ["Decoders", "Limits", "TooLargeError"]
 
+COMMAND = (sys.executable, "-P", "-m", "visavis.app.server.decoder")
 LINE_BYTES = 64 * 2**10  # of an answer, before its pixels
 STARTING_S = 60.0  # a machine under load takes its time to import numpy
 ENDED = "file: decoding it ended the process (damaged, or made to do harm)"
@@ -68,8 +69,10 @@ class Decoders:
         """
         process = self._free.get()
         try:
-            if process is None or process.has_ended():  # idle: no photo is to blame
-                process = _Process(self.limits)
+            if process is not None and process.has_ended():  # idle: no photo is to blame
+                process.close()
+                process = None
+            process = process or _Process(self.limits)
             answer = process.ask(data, long_side_px)
         except _EndedError as ended:
             with self._counting:
@@ -113,7 +116,7 @@ class _Process:
         self._limits = limits
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "visavis.app.server.decoder"),
+                *COMMAND,
                 *(str(limits.pixels), str(limits.memory_bytes), str(limits.seconds + 5)),
             ],
             stdin=subprocess.PIPE,
