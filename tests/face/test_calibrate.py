@@ -52,6 +52,15 @@ def test_the_false_match_rate_is_the_closed_form(measured):
     assert found[-1] < 1e-5
 
 
+def test_the_pairs_of_different_people_lie_as_the_closed_form_says(measured):
+    pairs = measured.pairs
+    expected = -np.diff(share_above(pairs.edges, 16))
+    expected[[0, -1]] += 1 - share_above(pairs.edges[0], 16), share_above(pairs.edges[-1], 16)
+    np.testing.assert_allclose(pairs.different, expected, atol=0.002)
+    assert pairs.same.sum() == pytest.approx(1)
+    assert pairs.same @ pairs.edges[:-1] > pairs.different @ pairs.edges[1:] + 0.5  # one person's are more alike
+
+
 def test_between_its_points_the_rate_is_near_the_closed_form(measured):
     for similarity in np.linspace(measured.similarity[1], measured.similarity[-1], 50):
         decades = math.log10(measured.false_match_rate(float(similarity)) / share_above(similarity, 16))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visavis.errors import InputError, ModelError, TensorError
-from visavis.face.match import Calibration, calibration_of, template
+from visavis.face.match import Calibration, Pairs, calibration_of, template
 from visavis.face.models import packs
 from visavis.face.quality import MEASURES, QualityModel
 
@@ -21,6 +21,7 @@ CALIBRATION = Calibration(
     cluster_similarity=0.33,
     quality=QualityModel(np.arange(M) / 3, np.ones(M) / 7, np.ones(M), np.zeros(M), bias=0.1),
     measured_on="made up",
+    pairs=Pairs(np.linspace(-0.5, 0.7, 5), np.array([0.1, 0.8, 0.1, 0.0]), np.array([0.0, 0.0, 0.25, 0.75])),
 )
 SIMILARITY = st.floats(-1, 1)
 CANDIDATES = st.integers(1, 10**7)
@@ -97,6 +98,9 @@ def test_json_round_trip():
             for part in fields(QualityModel):
                 found, expected = (getattr(c.quality, part.name) for c in (back, CALIBRATION))
                 np.testing.assert_allclose(found, expected, atol=1e-6)
+        elif field.name == "pairs":
+            for part in fields(Pairs):
+                np.testing.assert_allclose(getattr(back.pairs, part.name), getattr(CALIBRATION.pairs, part.name))
         elif field.name == "measured_on":
             assert back.measured_on == CALIBRATION.measured_on
         else:
@@ -104,12 +108,20 @@ def test_json_round_trip():
     assert back.to_json() == values
 
 
+SHARES = "expected the shares of pairs by similarity, which sum to 1, got others"
 RISING = "expected similarities that rise with rates that fall"
+
+
+def test_a_calibration_without_its_pairs_is_read_and_written():
+    without = replace(CALIBRATION, pairs=None)
+    assert "pairs" not in without.to_json()
+    assert Calibration.from_json(without.to_json()).pairs is None
 
 
 def damaged(**changes):
     values = CALIBRATION.to_json()
-    values["quality"] |= changes.pop("quality", {})
+    for part in ("quality", "pairs"):
+        values[part] |= changes.pop(part, {})
     return values | changes
 
 
@@ -132,6 +144,9 @@ def damaged(**changes):
             "expected similarities that rise with rates that fall",
         ),
         (damaged(similarity=[-1, 0, math.nan, 0.2, 0.3, 0.4]), RISING),
+        (damaged(pairs={"same": [0.5, 0.5]}), SHARES),
+        (damaged(pairs={"same": [0.5, 0.5, 0.5, math.nan]}), SHARES),
+        (damaged(pairs={"low": 0.9}), SHARES),
     ],
 )
 def test_a_foreign_calibration_is_refused(values, message):

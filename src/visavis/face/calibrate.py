@@ -10,7 +10,7 @@ from visavis.errors import InputError, PhotoError, expect
 from visavis.face.analyze import Analyzer
 from visavis.face.cluster import cluster
 from visavis.face.evaluate import bcubed
-from visavis.face.match import Calibration
+from visavis.face.match import Calibration, Pairs
 from visavis.face.models import Pack
 from visavis.face.photos import read
 from visavis.face.quality import MEASURES, QualityModel
@@ -21,6 +21,7 @@ __all__ = ["UNCALIBRATED", "calibrate", "calibrate_folder", "fit_quality"]
 _BINS = 8000  # of the similarity's range [-1, 1]
 _LEAST_PAIRS = 20  # a rate seen on fewer pairs is too uncertain to keep
 _QUALITY_RATE = 1e-3
+_SHOWN_BINS = 64  # of the pairs kept to be shown
 
 # Stands in where a pack has no calibration yet: every rate is 1, every quality one half.
 UNCALIBRATED = Calibration(
@@ -85,6 +86,7 @@ def calibrate(
         _best_cluster_similarity(embeddings[chosen], people[chosen], edges, rates),
         quality,
         measured_on,
+        _pairs(same, different),
     )
 
 
@@ -146,6 +148,17 @@ def _histograms(embeddings: NDArray[np.float32], people: NDArray[np.int64]) -> t
         same += np.bincount(bins[one & pair], minlength=_BINS)
         different += np.bincount(bins[~one & pair], minlength=_BINS)
     return same, different
+
+
+def _pairs(same: Values, different: Values) -> Pairs:
+    """Both histograms in few bins, over the similarities that all but one in 1000 pairs of either kind have."""
+    centres = (np.arange(_BINS) + 0.5) * 2 / _BINS - 1
+    ends = [np.interp([1e-3, 1 - 1e-3], np.cumsum(counts) / counts.sum(), centres) for counts in (same, different)]
+    edges = np.linspace(min(low for low, _ in ends), max(high for _, high in ends), _SHOWN_BINS + 1)
+    inside = np.clip(centres, edges[0], edges[-1])
+    return Pairs(
+        edges, *(np.histogram(inside, edges, weights=counts)[0] / counts.sum() for counts in (different, same))
+    )
 
 
 def _balanced_logistic(centres: Values, same: Values, different: Values) -> tuple[float, float]:

@@ -16,10 +16,19 @@ from visavis.errors import InputError, ModelError, expect
 from visavis.face.models import Pack
 from visavis.face.quality import MEASURES, QualityModel
 
-__all__ = ["Calibration", "calibration_of", "template"]
+__all__ = ["Calibration", "Pairs", "calibration_of", "template"]
 
 _LOWEST_RATE = 1e-9
 _TEMPLATE_FACES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """How similar pairs were that the calibration was measured on: shares by similarity, in bins of one width."""
+
+    edges: NDArray[np.float64]  # [B + 1] rising evenly; what lies beyond stands in the first and the last bin
+    different: NDArray[np.float64]  # [B], of pairs of different people; their sum is 1
+    same: NDArray[np.float64]  # [B], of pairs of one person; their sum is 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,7 @@ class Calibration:
     cluster_similarity: float  # mean similarity at which two clusters are one person
     quality: QualityModel
     measured_on: str
+    pairs: Pairs | None = None  # None: written before they were kept
 
     def false_match_rate(self, similarity: float, *, candidates: int = 1) -> float:
         """The chance that at least one of so many different people reaches `similarity`, in [1e-9, 1].
@@ -88,6 +98,7 @@ class Calibration:
                 },
                 "bias": round(quality.bias, 6),
             },
+            **({} if self.pairs is None else {"pairs": _pairs_to_json(self.pairs)}),
         }
 
     @classmethod
@@ -119,9 +130,28 @@ class Calibration:
                 float(values["cluster_similarity"]),
                 QualityModel(**arrays, bias=float(quality["bias"])),
                 str(values["measured_on"]),
+                _pairs_from_json(values["pairs"]) if "pairs" in values else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"calibration: expected the file that calibrating writes, got {error!r}") from error
+
+
+def _pairs_to_json(pairs: Pairs) -> dict[str, Any]:
+    return {
+        "low": round(float(pairs.edges[0]), 5),
+        "high": round(float(pairs.edges[-1]), 5),
+        "different": [round(float(share), 7) for share in pairs.different],
+        "same": [round(float(share), 7) for share in pairs.same],
+    }
+
+
+def _pairs_from_json(values: dict[str, Any]) -> Pairs:
+    different, same = (np.array(values[name], np.float64) for name in ("different", "same"))
+    edges = np.linspace(values["low"], values["high"], len(different) + 1)
+    sums = [float(shares.sum()) for shares in (different, same)]
+    if not (len(different) == len(same) > 1 and edges[0] < edges[-1] and np.allclose(sums, 1, atol=1e-3)):  # NaN too
+        raise ModelError("calibration: expected the shares of pairs by similarity, which sum to 1, got others")
+    return Pairs(edges, different, same)
 
 
 def calibration_of(pack: Pack) -> Calibration:

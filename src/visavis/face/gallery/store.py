@@ -7,7 +7,7 @@ belongs to a photo and to at most one person; a person without a name is a clust
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.errors import GalleryError, InputError, expect
-from visavis.face.gallery import portable
+from visavis.face.gallery import changes, portable
+from visavis.face.gallery.changes import PeopleState
 from visavis.face.gallery.database import FILE_NAME, Database, create
 from visavis.face.gallery.index import Index
 from visavis.face.gallery.records import (
@@ -267,11 +268,13 @@ class Gallery:
         jpeg: bytes = found[0][0]
         return jpeg
 
-    def embeddings(self) -> Embeddings:
-        """All vectors in one read, with what clustering needs beside them."""
+    def embeddings(self, *, people: Sequence[int] | None = None) -> Embeddings:
+        """All vectors in one read, or those of some people, with what clustering needs beside them."""
         rows = self._database.rows(
-            """SELECT id, embedding, coalesce(person_id, 0), pinned, quality
-            FROM face JOIN vector ON face_id = id ORDER BY id"""
+            f"""SELECT id, embedding, coalesce(person_id, 0), pinned, quality
+            FROM face JOIN vector ON face_id = id
+            WHERE {"1" if people is None else "person_id IN (SELECT value FROM json_each(?))"} ORDER BY id""",
+            () if people is None else (json_ids(people),),
         )
         ids, blobs, persons, pinned, quality = zip(*rows, strict=True) if rows else ((), (), (), (), ())
         return Embeddings(
@@ -472,6 +475,19 @@ class Gallery:
     def separated(self) -> set[tuple[int, int]]:
         """The pairs of people known to be different, the lower id first."""
         return set(self._database.rows("SELECT person_a, person_b FROM separate"))
+
+    def people_state(self, people: Collection[int], *, faces: Collection[int] = ()) -> PeopleState:
+        """People, with all their faces, and further faces, as `restore` takes them; taken before and after a change."""
+        return changes.capture(self._database, people, faces)
+
+    def restore(self, before: PeopleState, after: PeopleState) -> None:
+        """Undo a change exactly: people get back their ids, names and faces. Faces deleted since stay deleted.
+
+        Raises:
+            GalleryError: what was changed is not as `after` tells any more, or somebody else has a name by now.
+        """
+        with self._database.transaction():
+            changes.restore(self._database, before, after)
 
     def forget(self, person: int) -> int:
         """Delete a person with all faces, embeddings, thumbnails and the name, down to the bytes on disk.
