@@ -14,9 +14,22 @@ from visavis.app.server.bodies import Error
 from visavis.app.server.errors import answer_errors
 from visavis.app.server.guard import Guard, Rules
 from visavis.app.server.metrics import Measured, Metrics
-from visavis.app.server.routes import indexing, pages, people, photos, questions, session, whole
+from visavis.app.server.pictures import Pictures
+from visavis.app.server.routes import (
+    indexing,
+    pages,
+    people,
+    photos,
+    pictures,
+    questions,
+    session,
+    settings,
+    uploads,
+    whole,
+)
 from visavis.app.server.service import Service
 from visavis.app.server.turns import Turns
+from visavis.app.server.uploads import Uploads
 from visavis.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,10 +65,12 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
+    app.state.pictures = Pictures(service.decoders)
+    app.state.uploads = Uploads(service.gallery, service.decoders, service.jobs, most_bytes=service.upload_bytes)
     app.state.turns = Turns(service.at_once)
     answer_errors(app)
     api = APIRouter(prefix=API, responses={status: {"model": Error} for status in STATUSES})
-    for group in (people, photos, questions, whole, indexing, session):
+    for group in (people, photos, pictures, uploads, questions, whole, indexing, session, settings):
         api.include_router(group.router)
     app.include_router(api)
     app.include_router(pages.router)

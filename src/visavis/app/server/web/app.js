@@ -5,6 +5,7 @@ import { Dialogs } from "./components/dialog.js";
 import { Icon } from "./components/icons.js";
 import { SignIn } from "./components/sign_in.js";
 import { Toasts } from "./components/toasts.js";
+import { Uploads } from "./components/uploads.js";
 import { firstLanguage, t, useLanguage } from "./i18n.js";
 import { html, render, useEffect, useState } from "./preact.js";
 import { arrive, follow, matchRoute } from "./router.js";
@@ -21,6 +22,7 @@ const MORE_LINKS = [
   ["/streams", "streams"],
   ["/settings", "settings"],
 ];
+const OWN_DROPS = ["search", "verify"]; // there a photo that is dropped is not to be kept
 
 function App() {
   const [place, setPlace] = useState(null); // {Page, route, params, query}
@@ -55,6 +57,7 @@ function App() {
           <main id="content" tabindex="-1">
             <${Page} key=${place.path} params=${place.params} query=${place.query} />
           </main>
+          ${!OWN_DROPS.includes(place.page) && html`<${Uploads} />`}
         `}
     <${Dialogs} />
     <${Toasts} />
