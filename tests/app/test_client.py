@@ -1,0 +1,196 @@
+"""FaceClient against a real server on a gallery of drawn faces."""
+
+import io
+from datetime import datetime
+
+import pytest
+from PIL import Image
+
+from tests.app.server_client import API, EASY, gallery, png, service
+from tests.app.web_client import serving
+from tests.face.fake_pack import photo, pixels
+from visavis.app.server.application import make_app
+from visavis.errors import AccessError, GalleryError, InputError, NotFoundError, PhotoError
+from visavis.face import FaceClient
+from visavis.face.gallery import Gallery
+from visavis.face.wire import About, Enrolled, Face, Found, Imported, Job, Person, Photo, Verified
+
+__all__ = ["gallery", "service"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+# What no method of the client is for.
+LEFT_OUT = {
+    ("GET", "/healthz"): "for what watches over servers",
+    ("GET", "/metrics"): "for Prometheus",
+}
+
+
+class Noting:
+    """ASGI middleware that notes which operations were asked for."""
+
+    def __init__(self, app):
+        self.app, self.seen = app, []
+
+    async def __call__(self, scope, receive, send):
+        async def noted(message):
+            if message["type"] == "http.response.start":
+                self.seen.append((scope["method"], getattr(scope.get("route"), "path", None)))
+            await send(message)
+
+        await self.app(scope, receive, noted)
+
+
+@pytest.fixture
+def app(service):
+    return Noting(make_app(service, EASY))
+
+
+@pytest.fixture
+def url(app):
+    with serving(app) as address:
+        yield address
+
+
+@pytest.fixture
+def faces(url, service):
+    """An owner's client."""
+    with FaceClient(url, token=service.tokens.add("owner", "admin")) as client:
+        yield client
+
+
+def test_every_operation_has_a_method(faces, app, photos, tmp_path, service):
+    """In an order in which each finds what it needs."""
+    started = []
+    calls = {
+        ("GET", "/gallery"): lambda: faces.about(),
+        ("GET", "/people"): lambda: faces.people(),
+        ("GET", "/people/{person}"): lambda: faces.person(1),
+        ("GET", "/people/{person}/faces"): lambda: faces.faces(person=1),
+        ("GET", "/photos"): lambda: list(faces.photos()),
+        ("GET", "/photos/{photo}"): lambda: faces.photo(1),
+        ("GET", "/photos/{photo}/faces"): lambda: faces.faces(photo=1),
+        ("GET", "/faces/{face}"): lambda: faces.face(1),
+        ("GET", "/faces/{face}/thumbnail"): lambda: faces.thumbnail(1),
+        ("POST", "/identify"): lambda: faces.identify(png(0)),
+        ("POST", "/verify"): lambda: faces.verify(png(0), png(1)),
+        ("POST", "/search"): lambda: faces.search(png(0)),
+        ("POST", "/enroll"): lambda: faces.enroll("Eve", [png(5)]),
+        ("POST", "/cluster"): lambda: faces.cluster(),
+        ("PATCH", "/people/{person}"): lambda: faces.name(2, "Bob"),
+        ("POST", "/people/split"): lambda: faces.split([4]),
+        ("POST", "/people/{person}/merge"): lambda: faces.merge(2, [faces.face(4).person]),
+        ("GET", "/export"): lambda: faces.export_to(tmp_path / "export"),
+        ("POST", "/import"): lambda: faces.import_from(tmp_path / "export"),
+        ("POST", "/index/jobs"): lambda: started.append(faces.index(photos)),
+        ("GET", "/index/jobs"): lambda: faces.jobs(),
+        ("GET", "/index/jobs/{job}"): lambda: faces.job(started[0].id),
+        ("GET", "/index/jobs/{job}/events"): lambda: list(faces.watch(started[0].id)),
+        ("DELETE", "/index/jobs/{job}"): lambda: faces.cancel(started[0].id),
+        ("DELETE", "/people/{person}"): lambda: faces.forget(1),
+    }
+    for operation, call in calls.items():
+        call()
+        assert app.seen[-1] == operation
+    schema = make_app(service, EASY).openapi()
+    operations = {(method.upper(), path) for path, methods in schema["paths"].items() for method in methods}
+    covered = {(method, API + path) for method, path in calls}
+    assert covered | LEFT_OUT.keys() <= operations
+
+
+def test_what_it_hands_out(faces, photos, monkeypatch):
+    about = faces.about()
+    assert (type(about), about.photos, about.faces, about.people, about.named) == (About, 6, 6, 2, 1)
+    ada, nameless = faces.people()
+    assert (type(ada), ada.name, ada.faces, nameless.name) == (Person, "Ada", 3, None)
+    assert faces.person(1) == ada
+    best, *others = faces.faces(person=1)
+    assert (type(best), best.id, best.name, len(others)) == (Face, ada.best_face, "Ada", 2)
+    assert best.path == str(photos / f"{best.photo - 1}.png")
+    assert best.box_xyxy_px == (-0.5, -0.5, 31.5, 31.5)
+    assert best == faces.face(best.id)
+    assert best in faces.faces(photo=best.photo)
+    held = list(faces.photos())
+    assert [type(one) for one in held] == [Photo] * 6
+    assert held[0].paths == [str(photos / "0.png")]
+    assert faces.photo(held[0].id) == held[0]
+    assert Image.open(io.BytesIO(faces.thumbnail(best.id))).format == "JPEG"
+    monkeypatch.setattr("visavis.face.client.PAGE", 1)  # all pages are fetched
+    assert (faces.people(), list(faces.photos())) == ([ada, nameless], held)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
+    Image.fromarray(pixels(3)).save(photos / "dated.jpg", exif=exif, quality=100)
+    *_, job = faces.watch(faces.index(photos).id)
+    assert (type(job), job.state, job.added) == (Job, "done", 1)
+    assert next(one for one in faces.photos() if one.taken_at).taken_at == datetime(2024, 5, 1, 12, 30)
+
+
+def test_questions_by_path_and_by_bytes(faces, photos):
+    for asked in (png(0, 5), photo(photos / "asked.png", 0, 5), str(photos / "asked.png")):
+        known, unknown = faces.identify(asked)
+        assert (type(known), known.person, known.name, unknown.person) == (Found, 1, "Ada", None)
+        assert known.probability > 0.9 > unknown.probability
+        assert len(known.landmarks_xy_px) == 5
+    assert faces.identify(png(0), false_match_rate=1e-9)[0].person is None
+    same, other = faces.verify(png(0), photos / "1.png"), faces.verify(png(0), png(1))
+    assert (type(same), same.same, other.same) == (Verified, True, False)
+    assert same.faces[0].box_xyxy_px == (-0.5, -0.5, 31.5, 31.5)
+    hits = faces.search(photos / "0.png", k=2)
+    assert [(hit.face.name, hit.face.path is not None) for hit in hits] == [("Ada", True)] * 2
+
+
+def test_enroll_takes_all_photos_or_none(faces, photos):
+    done = faces.enroll("<Eve>", [png(5, seed=1), photo(photos / "e.png", 5)])
+    assert done == Enrolled(done.person, "<Eve>", 2)
+    with pytest.raises(PhotoError, match=f"^{photos}/two.png: expected one face or one clearly largest"):
+        faces.enroll("Two", [png(6), photo(photos / "two.png", 6, 7)])
+    assert "Two" not in {person.name for person in faces.people()}
+
+
+def test_an_export_goes_into_another_gallery(faces, tmp_path, service):
+    faces.export_to(tmp_path / "export")
+    with Gallery.open(tmp_path / "other", model=service.gallery.model) as other:
+        assert other.import_from(tmp_path / "export").faces == 6
+    assert faces.forget(1) == 3
+    assert faces.import_from(tmp_path / "export") == Imported(0, 0, 0)  # forgotten is forgotten
+    with pytest.raises(FileNotFoundError):
+        faces.import_from(tmp_path / "none")
+    with pytest.raises(GalleryError, match="expected a gallery's export"):
+        faces.import_from(photo(tmp_path / "0.png", 0))
+
+
+def test_errors_are_those_of_the_server(faces, tmp_path):
+    for ask in (faces.person, faces.photo, faces.face, faces.thumbnail, faces.job, faces.cancel, faces.forget):
+        with pytest.raises(NotFoundError, match="expected one of the gallery, got 99"):
+            ask(99)
+    with pytest.raises(NotFoundError):
+        list(faces.watch(99))
+    for call, kind, message in (
+        (lambda: faces.name(2, "Ada"), GalleryError, "merge the two"),
+        (lambda: faces.name(2, "\x1b"), InputError, "name: expected printable text"),
+        (lambda: faces.merge(1, []), InputError, "others: "),
+        (lambda: faces.identify(png(0), false_match_rate=2), InputError, "false_match_rate: "),
+        (lambda: faces.index("/etc"), AccessError, "below an allowed --root"),
+        (lambda: faces.search(png()), PhotoError, "^photo 1: expected a face, found none"),
+        # the server answers while the photo is still being sent
+        (lambda: faces.search(bytes(80 * 2**20)), PhotoError, "^body: expected at most 67108864 bytes"),
+    ):
+        with pytest.raises(kind, match=message):
+            call()
+    (tmp_path / "large").write_bytes(bytes(2**20 + 1))
+    with pytest.raises(PhotoError, match=f"^{tmp_path}/large: expected at most 1048576 bytes"):
+        faces.identify(tmp_path / "large")
+
+
+def test_tokens(url, service):
+    reader, writer = service.tokens.add("r", "read"), service.tokens.add("w", "write")
+    for token, call, message in (
+        ("", lambda faces: faces.name(1, "Eve"), "expected a token"),
+        ("visavis_wrong", FaceClient.about, "of this gallery, got another; give one as `token` or in VISAVIS_TOKEN"),
+        (reader, lambda faces: faces.name(1, "Eve"), "expected the scope write, got read"),
+        (writer, lambda faces: faces.forget(1), "expected the scope admin, got write"),
+    ):
+        with FaceClient(url, token=token) as faces, pytest.raises(AccessError, match=message):
+            call(faces)
+    with FaceClient(url) as anybody:
+        assert anybody.person(1).name == "Ada"
