@@ -134,7 +134,7 @@ def test_thumbnails_show_the_face_and_are_small(analyzer):
 def test_a_thumbnail_can_be_cut_wherever_the_box_lies(box):
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     detection = Detection(np.array(box, np.float32), np.zeros((5, 2), np.float32), 0.9)
-    data = analyze._thumbnail(image, detection)
+    data = analyze.thumbnail(image, detection)
     assert max(Image.open(io.BytesIO(data)).size) <= 112
 
 

@@ -16,7 +16,7 @@ from visavis.face.photos import Decoded
 from visavis.face.records import Detection
 from visavis.face.runtime import Network, Precision
 
-__all__ = ["AnalyzedFace", "Analyzer"]
+__all__ = ["AnalyzedFace", "Analyzer", "thumbnail"]
 
 _THUMBNAIL_PX = 112
 
@@ -101,7 +101,7 @@ class Analyzer:
                 measures[row],
                 float(scores[row]),
                 embeddings[row],
-                _thumbnail(photos[index].pixels, detection) if thumbnails else b"",
+                thumbnail(photos[index].pixels, detection) if thumbnails else b"",
             )
             results[index].append(face)
         return results
@@ -116,7 +116,7 @@ def _to_photo(detection: Detection, scale: float) -> Detection:
     )
 
 
-def _thumbnail(image: NDArray[np.uint8], detection: Detection) -> bytes:
+def thumbnail(image: NDArray[np.uint8], detection: Detection) -> bytes:
     """A square around the face, half as wide again as the box, as JPEG."""
     import simplejpeg
 

@@ -272,7 +272,7 @@ class FaceSystem:
             photo: its path.
             false_match_rate: call a face unknown unless fewer strangers than this come as near to anybody.
         """
-        ids, templates, names = self._templates()
+        ids, templates, names = self.templates()
         self.calibration.similarity_at(false_match_rate)  # refuses a rate out of range before any work
         record, faces = self._look(absolute(photo))
         results = []
@@ -311,14 +311,26 @@ class FaceSystem:
         """
         return verify(photo, other, self.analyzer, options=self.options, false_match_rate=false_match_rate)
 
-    def search(self, photo: str | Path, *, k: int = 20) -> list[Hit]:
-        """The `k` faces of the gallery most like the largest face of a photo.
+    def search(self, photo: str | Path, *, k: int = 20, face: int | None = None) -> list[Hit]:
+        """The `k` faces of the gallery most like a face of a photo.
+
+        Args:
+            photo: its path.
+            k: at least 1.
+            face: which one, counted from 0 as `analyze` and `identify` answer; the largest when absent.
 
         Raises:
             PhotoError: the photo cannot be read or shows no face.
+            InputError: it shows fewer faces.
         """
-        _, face = _largest(photo, self.analyzer, self.options)
-        ids, similarities = self.gallery.search(face.embedding[None], k)
+        if face is None:
+            _, chosen = _largest(photo, self.analyzer, self.options)
+        else:
+            _, found = self._look(absolute(photo))
+            if not 0 <= face < len(found):
+                raise InputError(f"face: expected one of the {len(found)} in the photo, counted from 0, got {face}")
+            chosen = found[face]
+        ids, similarities = self.gallery.search(chosen.embedding[None], k)
         rows = {row.id: row for row in self.gallery.faces(ids=ids[0][ids[0] >= 0])}
         return [
             Hit(
@@ -422,7 +434,7 @@ class FaceSystem:
             raise GalleryError(f"{photo.path}: its face was forgotten; enroll from another photo")
         return nearest
 
-    def _templates(self) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[int, str]]:
+    def templates(self) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[int, str]]:
         """[P] ids and [P, D] templates of everybody who has a name and a face, and the names."""
         faces = self.gallery.embeddings()
         named = {row.id: row.name for row in self.gallery.people() if row.name is not None}
