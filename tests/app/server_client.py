@@ -1,21 +1,25 @@
 """A service on a gallery of drawn faces, and clients of it, for the tests of the server."""
 
 import io
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.face.fake_pack import photo, pixels
-from visavis.app.server.application import API, make_app
+from visavis.app.server.application import API, http_server, make_app
 from visavis.app.server.decoding import Limits
 from visavis.app.server.guard import Rules
 from visavis.app.server.service import Service
 from visavis.face.system import FaceSystem
 
-__all__ = ["API", "client", "gallery", "png", "service"]
+__all__ = ["API", "client", "gallery", "png", "running", "service"]
 
 WHO = (0, 0, 0, 1, 1, 2)  # in the photos of the gallery: ada, 1, bob, 2, and somebody alone
 LIMITS = Limits(pixels=2_000_000, seconds=30)
@@ -54,3 +58,18 @@ def client(service: Service) -> Iterator[TestClient]:
     with TestClient(make_app(service, EASY), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         client.headers["Authorization"] = f"Bearer {token}"
         yield client
+
+
+@contextmanager
+def running(app: Any) -> Iterator[tuple[int, Any]]:
+    """The port of a real server of the application in a thread, and what uvicorn knows of its connections."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = http_server(app)
+        server.config.timeout_graceful_shutdown = 1
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield listening.getsockname()[1], server.server_state
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -27,12 +27,13 @@ class Connection(H11Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._since = self.loop.time()  # when it began to wait for a request
+        self._unsent = 0  # bytes of answers, when that was looked at last
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request; make room when there are too many connections."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._watch()
         if len(self.connections) > MOST:
             waiting = [one for one in self.connections if isinstance(one, Connection) and one._is_waiting()]
             min(waiting, key=lambda one: one._since, default=self)._drop()
@@ -45,30 +46,23 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take in what the client sends; once a request's head is whole, the application waits for the rest."""
         super().data_received(data)
-        if not self._is_waiting() and not self.flow.write_paused:
-            self._set_timer(None)
+        if not self._is_waiting():
+            self._watch()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, also while the client still sends a body that nobody wants any more."""
-        self._wait_for_head()
         super().on_response_complete()  # which may find the next request sent already
-        if not self._is_waiting():
-            self._set_timer(None)
-        if self.transport.is_closing():
-            self._set_timer(CLOSING_S)
+        self._watch()
 
     def pause_writing(self) -> None:
         """The client reads slower than the answer comes."""
         super().pause_writing()
-        self._set_timer(UNREAD_S)
+        self._watch()
 
     def resume_writing(self) -> None:
         """It has read some."""
         super().resume_writing()
-        if self._is_waiting():
-            self._wait_for_head()
-        else:
-            self._set_timer(None)
+        self._watch()
 
     def send_400_response(self, msg: str) -> None:
         """Say what was wrong with a request that is no HTTP, where it can still be said, and hang up."""
@@ -78,9 +72,18 @@ class Connection(H11Protocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is None or cycle.response_complete
 
-    def _wait_for_head(self) -> None:
-        self._since = self.loop.time()
-        self._set_timer(HEAD_S)
+    def _watch(self) -> None:
+        """Say until when what is to come now must have come."""
+        self._unsent = self.transport.get_write_buffer_size()
+        if self.transport.is_closing():
+            self._set_timer(CLOSING_S)
+        elif self.flow.write_paused:
+            self._set_timer(UNREAD_S)
+        elif self._is_waiting():
+            self._since = self.loop.time()
+            self._set_timer(HEAD_S)
+        else:  # the guard and the routes have limits of their own
+            self._set_timer(None)
 
     def _set_timer(self, seconds: float | None) -> None:
         if self._timer is not None:
@@ -90,7 +93,10 @@ class Connection(H11Protocol):
     def _end(self) -> None:
         """Time is up."""
         if self.transport.is_closing() or self.flow.write_paused:
-            self._drop()
+            if self.transport.get_write_buffer_size() < self._unsent:  # it reads, if slowly
+                self._watch()
+            else:
+                self._drop()
         elif self._is_waiting():
             self._refuse(408, f"request: expected its head within {HEAD_S:g} s")
 
@@ -111,7 +117,7 @@ class Connection(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
-        self._set_timer(CLOSING_S)
+        self._watch()
 
     def _drop(self) -> None:
         self.connections.discard(self)
