@@ -161,7 +161,7 @@ def test_cluster_export_import(client, tmp_path, squares):
 def test_the_openapi_has_an_example_for_each_body_and_no_page_from_elsewhere(client):
     schema = client.get(f"{API}/openapi.json").json()
     assert {"/healthz", "/metrics", f"{API}/identify", f"{API}/people/{{person}}"} <= schema["paths"].keys()
-    for name in ("NameIn", "MergeIn", "SplitIn", "IndexIn", "Person", "Face", "Photo", "Found", "Job"):
+    for name in ("NameIn", "OthersIn", "FacesIn", "IndexIn", "Person", "Face", "Photo", "Found", "Job"):
         assert schema["components"]["schemas"][name]["examples"], name
     assert client.get("/docs").status_code == 404
 

@@ -29,6 +29,7 @@ CALIBRATION = {
     "slope": 20.0,
     "intercept": -10.0,
     "cluster_similarity": 0.6,
+    "pairs": {"low": -0.4, "high": 1.0, "different": [0.3, 0.5, 0.19, 0.01, 0.0], "same": [0.0, 0.0, 0.05, 0.25, 0.7]},
     "quality": {
         "measures": list(MEASURES),
         **{name: [value] * len(MEASURES) for name, value in [("mean", 0), ("deviation", 1), ("curvature", 0)]},

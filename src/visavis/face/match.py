@@ -19,7 +19,7 @@ from visavis.face.quality import MEASURES, QualityModel
 __all__ = ["Calibration", "Pairs", "calibration_of", "template"]
 
 _LOWEST_RATE = 1e-9
-_TEMPLATE_FACES = 16
+TEMPLATE_FACES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def template(embeddings: NDArray[np.float32], qualities: NDArray[np.float32]) ->
     expect("qualities", qualities, "float", len(embeddings))
     if len(embeddings) == 0:
         raise InputError("embeddings: expected at least one face, got none")
-    best = np.argsort(-qualities, kind="stable")[:_TEMPLATE_FACES]
+    best = np.argsort(-qualities, kind="stable")[:TEMPLATE_FACES]
     weights = qualities[best] + 1e-3
     mean: NDArray[np.float32] = (weights @ embeddings[best] / weights.sum()).astype(np.float32)
     return mean

@@ -5,20 +5,27 @@ top, right, bottom) in pixels of the upright photo. A comparison is told as a pr
 as a cosine, which means something else for every model.
 """
 
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
 if TYPE_CHECKING:
     from visavis.face import records, system
     from visavis.face.gallery import Counts, FaceRow, PersonRow, PhotoRow
     from visavis.face.gallery import Imported as ImportedRows
+    from visavis.face.indexing import IndexReport
+    from visavis.face.match import Calibration
 
 __all__ = [
     "About",
+    "CalibrationCurve",
     "Clustered",
+    "CurvePoint",
     "Enrolled",
     "Face",
     "Forgotten",
@@ -27,17 +34,26 @@ __all__ = [
     "Imported",
     "Job",
     "JobState",
+    "Likely",
     "People",
     "Person",
     "Photo",
     "PhotoPage",
+    "ReviewPage",
     "Seen",
+    "Skipped",
+    "Undone",
+    "Unknown",
     "Verified",
+    "record",
+    "told",
 ]
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 Landmarks = tuple[Point, Point, Point, Point, Point]
+SKIPPED_TOLD = 1000  # of a job
+
 JobState = Literal["waiting", "running", "done", "cancelled", "failed", "interrupted"]
 
 
@@ -78,6 +94,7 @@ SEEN = {
     "score": 0.97,
     "quality": 0.99,
 }
+SKIPPED = {"path": "/home/ada/Photos/half.jpg", "reason": "file: damaged or truncated"}
 COMPARED = {"probability": 0.998, "false_match_rate": 0.00001}
 
 
@@ -132,6 +149,46 @@ class People:
     people: list[Person]
     total: int
     """All of them, not only those of this page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """Somebody who may be the same person."""
+
+    __pydantic_config__: ClassVar[Any] = _described(person=PERSON, **COMPARED)
+    person: Person
+    probability: float
+    """That it is the same person, each of those compared and nobody being equally likely before."""
+    false_match_rate: float
+    """How often a stranger comes as near to any of those compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """People sorted together who have no name yet, and whose name may be theirs."""
+
+    __pydantic_config__: ClassVar[Any] = _described(
+        person=PERSON | {"id": 8, "name": None},
+        faces=[71, 64],
+        likely=[{"person": PERSON, **COMPARED}],
+    )
+    person: Person
+    faces: list[int]
+    """The best of them, the best first."""
+    likely: list[Likely]
+    """Of those named, the most likely first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewPage:
+    """People to be named, those with most faces first."""
+
+    __pydantic_config__: ClassVar[Any] = _described(unknown=[], next="12-8", total=31)
+    unknown: list[Unknown]
+    next: str | None
+    """`after` of the next page; null: this is the last."""
+    total: int
+    """All of them, also those before this page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +353,53 @@ class Hit:
         return cls(Face.of(hit.face), hit.probability, hit.false_match_rate)
 
 
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """How alike two faces can be, by the odds that they are of one person, and how many pairs are so alike."""
+
+    __pydantic_config__: ClassVar[Any] = _described(
+        evidence=2.5, probability=0.997, false_match_rate=0.0002, match_rate=0.96, different=0.0001, same=0.03
+    )
+    evidence: float
+    """The decimal logarithm of the odds: 3 is 1000 to 1 for one person, -3 against it."""
+    probability: float
+    """The same as a probability, when it is as likely as not before."""
+    false_match_rate: float
+    """Of pairs of different people, the share at least so alike."""
+    match_rate: float
+    """Of pairs of one person, the share at least so alike."""
+    different: float
+    """Of pairs of different people, the share between this point and the next."""
+    same: float
+    """Of pairs of one person, the share between this point and the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationCurve:
+    """What was measured of the gallery's models on photos of known people."""
+
+    __pydantic_config__: ClassVar[Any] = _described(
+        model="face-reidentification-retail-0095", measured_on="3,500 photos of 250 people", points=[]
+    )
+    model: str
+    measured_on: str
+    points: list[CurvePoint]
+    """From the least alike to the most; none: the models were calibrated before this was kept."""
+
+    @classmethod
+    def of(cls, model: str, calibration: "Calibration") -> "CalibrationCurve":
+        """From the calibration of a gallery's models."""
+        return cls(model, calibration.measured_on, list(_curve(calibration)))
+
+
 # What changes did
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    __pydantic_config__: ClassVar[Any] = _described(people=[PERSON])
+    people: list[Person]
+    """As they are again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +451,20 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that could not be read as a photo."""
+
+    __pydantic_config__: ClassVar[Any] = _described(**SKIPPED)
+    path: str
+    reason: str
+
+    @classmethod
+    def of(cls, path: Path, reason: str) -> "Skipped":
+        """From a report or row of the gallery."""
+        return cls(_text(path), reason)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """An index job."""
 
@@ -355,15 +472,20 @@ class Job:
         id=1,
         folder="/home/ada/Photos",
         prune=False,
-        state="running",
+        state="done",
         created_at="2026-05-01T12:30:00+00:00",
-        done=120,
-        total=300,
-        added=0,
-        changed=0,
+        done=14,
+        total=14,
+        added=12,
+        changed=1,
+        known=0,
         removed=0,
-        faces=0,
-        skipped=0,
+        unchanged=286,
+        ignored=0,
+        faces=17,
+        skipped=1,
+        skipped_files=[SKIPPED],
+        kept_missing=[],
         error=None,
     )
     id: int
@@ -379,16 +501,91 @@ class Job:
     added: int = 0
     """Photos; this and what follows is told when the job is done."""
     changed: int = 0
+    """Photos under a path that held another one."""
+    known: int = 0
+    """Files whose content was known under another path: moved, renamed or copied."""
     removed: int = 0
+    """Photos whose last file is gone."""
+    unchanged: int = 0
+    """Files."""
+    ignored: int = 0
+    """Files that neither are photos nor are named like one."""
     faces: int = 0
     """New ones."""
     skipped: int = 0
     """Files that could not be read."""
+    skipped_files: list[Skipped] = field(default_factory=list)
+    """The first thousand of them."""
+    kept_missing: list[str] = field(default_factory=list)
+    """Folders that held photos and now hold no file at all; their photos stay unless pruned."""
     error: str | None = None
 
     @property
     def ended(self) -> bool:
         return self.state not in ("waiting", "running")
+
+
+def _curve(calibration: "Calibration") -> Iterator[CurvePoint]:
+    pairs = calibration.pairs
+    if pairs is None:
+        return
+    match_rate = 1.0
+    for place, similarity in enumerate(map(float, pairs.edges)):
+        inside = place < len(pairs.same)
+        same, different = (float(shares[place]) if inside else 0.0 for shares in (pairs.same, pairs.different))
+        yield CurvePoint(
+            round((calibration.slope * similarity + calibration.intercept) / math.log(10), 4),
+            calibration.probability(similarity),
+            calibration.false_match_rate(similarity),
+            round(max(match_rate, 0.0), 7),
+            different,
+            same,
+        )
+        match_rate -= same
+
+
+def record(kind: Any, value: Any) -> Any:
+    """A record, or a list of them, from JSON; fields that it has not are passed over.
+
+    >>> record(list[Person], [{"id": 3, "name": None, "faces": 12, "best_face": 31, "born": 1815}])
+    [Person(id=3, name=None, faces=12, best_face=31)]
+
+    Raises:
+        KeyError, TypeError, ValueError: the value is none.
+    """
+    if is_dataclass(kind):
+        here = [field for field in fields(kind) if field.name in value]
+        return kind(**{field.name: record(field.type, value[field.name]) for field in here})  # type: ignore[operator]
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is list:
+        return [record(arguments[0], one) for one in _of(list, value)]
+    if origin is tuple:
+        return tuple(record(one, part) for one, part in zip(arguments, value, strict=True))
+    if origin is UnionType:  # with None: there is no other
+        [other] = (one for one in arguments if one is not NoneType)
+        return None if value is None else record(other, value)
+    if kind is datetime:
+        return datetime.fromisoformat(value)
+    if kind is float:
+        return float(_of((int, float), value))
+    return _of(str if origin is Literal else kind, value)  # a newer server may know more literals
+
+
+def told(report: "IndexReport") -> dict[str, Any]:
+    """What a job tells when it is done."""
+    names = ("added", "changed", "known", "removed", "unchanged", "ignored", "faces")
+    return {
+        **{name: getattr(report, name) for name in names},
+        "skipped": len(report.skipped),
+        "skipped_files": [Skipped.of(path, reason) for path, reason in report.skipped[:SKIPPED_TOLD]],
+        "kept_missing": [_text(path) for path in report.kept_missing],
+    }
+
+
+def _of(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind}, got {value!r}")
+    return value
 
 
 def _box(detection: "records.Detection") -> Box:

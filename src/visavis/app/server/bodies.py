@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from fastapi import Body
 
-__all__ = ["MAX_ID", "Error", "ErrorText", "IndexIn", "MergeIn", "NameIn", "SplitIn"]
+__all__ = ["MAX_ID", "Error", "ErrorText", "FacesIn", "IndexIn", "NameIn", "OthersIn"]
 
 MAX_ID = 2**63 - 1  # of SQLite
 Id = Annotated[int, Body(ge=1, le=MAX_ID)]
@@ -39,16 +39,16 @@ class NameIn:
 
 
 @dataclass(frozen=True, slots=True)
-class MergeIn:
-    """Who is the same person."""
+class OthersIn:
+    """Other people."""
 
     __pydantic_config__: ClassVar[Any] = _example(others=[3, 8])
     others: Annotated[list[Id], Body(min_length=1, max_length=1000)]
 
 
 @dataclass(frozen=True, slots=True)
-class SplitIn:
-    """Faces of one person that are someone else's."""
+class FacesIn:
+    """Some faces."""
 
     __pydantic_config__: ClassVar[Any] = _example(faces=[12, 15])
     faces: Annotated[list[Id], Body(min_length=1, max_length=10_000)]

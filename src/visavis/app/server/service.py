@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from visavis.app.server.audit import Audit
+from visavis.app.server.changes import Changes
 from visavis.app.server.decoding import Decoders, Limits, TooLargeError
 from visavis.app.server.jobs import Jobs
+from visavis.app.server.likeness import Likeness
 from visavis.app.server.tokens import Tokens
 from visavis.errors import BusyError, PhotoError
 from visavis.face.gallery import Gallery, Imported
@@ -74,6 +76,8 @@ class Service:
         self.upload_bytes = upload_bytes
         self.tokens = Tokens(self.gallery.folder)
         self.audit = Audit(self.gallery.folder)
+        self.changes = Changes(self.gallery)
+        self.likeness = Likeness(self.gallery, self.calibration)
         self.jobs = Jobs(self.gallery.folder, self._index)
         self.at_once = min(cores(), MOST_AT_ONCE)
         self._systems: queue.LifoQueue[FaceSystem | None] = queue.LifoQueue()  # one is not for two threads
@@ -121,10 +125,10 @@ class Service:
         with self._uploaded([photo, other]) as [path, path_of_other], self._system() as system:
             return system.verify(path, path_of_other, false_match_rate=false_match_rate)
 
-    def search(self, photo: bytes, *, k: int) -> list[Hit]:
+    def search(self, photo: bytes, *, k: int, face: int | None) -> list[Hit]:
         """As `FaceSystem.search`."""
         with self._uploaded([photo]) as [path], self._system() as system:
-            return system.search(path, k=k)
+            return system.search(path, k=k, face=face)
 
     # Changes
 
@@ -146,7 +150,10 @@ class Service:
             if any(job.state == "running" for job in self.jobs.all()):
                 raise BusyError("forget: expected no index job that runs; cancel it or wait for it")
             self.audit.forget(person)
-            return self.gallery.forget(person)
+            count = self.gallery.forget(person)
+            self.changes.forget(person)
+            self.likeness.forget(person)
+            return count
 
     def export_to(self, path: Path) -> None:
         """As `Gallery.export_to`."""

@@ -39,10 +39,17 @@ def verify(
 
 @router.post("/search")
 def search(
-    client: Reader, service: Serving, photo: Photo, _turn: Turn, k: Annotated[int, Query(ge=1, le=1000)] = 20
+    client: Reader,
+    service: Serving,
+    photo: Photo,
+    _turn: Turn,
+    k: Annotated[int, Query(ge=1, le=1000)] = 20,
+    face: Annotated[
+        int | None, Query(ge=0, le=100_000, description="Which one, counted as `identify` answers; else the largest.")
+    ] = None,
 ) -> list[Hit]:
-    """The faces of the gallery most like the largest face of a photo."""
-    hits = service.search(_bytes(service, photo), k=k)
+    """The faces of the gallery most like a face of a photo."""
+    hits = service.search(_bytes(service, photo), k=k, face=face)
     service.audit.note(client.name, "search", [hit.face.person_id for hit in hits if hit.face.person_id is not None])
     return [Hit.of(hit) for hit in hits]
 

@@ -1,4 +1,4 @@
-"""The gallery as a whole: what it holds, sorting it, and carrying it elsewhere."""
+"""The gallery as a whole: what it holds, what its models' answers mean, sorting it, and carrying it elsewhere."""
 
 from contextlib import ExitStack
 from typing import Annotated
@@ -8,9 +8,9 @@ from fastapi.responses import FileResponse
 
 from visavis import __version__
 from visavis.app.server.access import Admin, Reader, Serving, Writer
-from visavis.face.wire import About, Clustered, Imported
+from visavis.face.wire import About, CalibrationCurve, Clustered, Imported
 
-__all__ = ["about", "cluster", "export", "import_", "router"]
+__all__ = ["about", "calibration", "cluster", "export", "import_", "router"]
 
 router = APIRouter(tags=["gallery"])
 
@@ -19,6 +19,12 @@ router = APIRouter(tags=["gallery"])
 def about(_client: Reader, service: Serving) -> About:
     """What the gallery holds."""
     return About.of(__version__, service.gallery.model.name, service.gallery.counts())
+
+
+@router.get("/calibration")
+def calibration(_client: Reader, service: Serving) -> CalibrationCurve:
+    """How alike different people and photos of one person are, as measured: what every probability stands on."""
+    return CalibrationCurve.of(service.gallery.model.name, service.calibration)
 
 
 @router.post("/cluster")
