@@ -6,7 +6,7 @@ A frame's pixels are uint8 [height, width, 3] RGB, turned upright, its pixels sq
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from functools import partial
@@ -54,7 +54,8 @@ def frames(
     fps: float | None = None,
     backoff_s: Sequence[float] = BACKOFF_S,
     on_lost: Callable[[str], None] = lambda _reason: None,
-) -> Iterator[Frame]:
+    stop: threading.Event | None = None,
+) -> Generator[Frame, None, None]:
     """The frames of a source; close the iterator to let go of it.
 
     A live source that is lost is tried again until it is back. One that cannot be reached at first is an error.
@@ -64,6 +65,7 @@ def frames(
         fps: at most so many frames a second of the source; all of them when absent.
         backoff_s: seconds to wait before the first, second, ... try to reach a lost source; the last goes on.
         on_lost: called with the reason, on another thread, when a live source is lost.
+        stop: set it to have the frames end, also while a live source is silent.
 
     Raises:
         VideoError: it cannot be opened or holds no frame; the message holds no password.
@@ -72,10 +74,11 @@ def frames(
     if fps is not None and not fps > 0:
         raise InputError(f"fps: expected a rate above 0, got {fps}")
     gap_s = 0.0 if fps is None else 1 / fps
-    return _newest(source, gap_s, backoff_s, on_lost) if source.live else _all(source, gap_s)
+    stop = threading.Event() if stop is None else stop
+    return _newest(source, gap_s, backoff_s, on_lost, stop) if source.live else _all(source, gap_s, stop)
 
 
-def _all(source: Source, gap_s: float) -> Iterator[Frame]:
+def _all(source: Source, gap_s: float, stop: threading.Event) -> Generator[Frame, None, None]:
     import av
 
     due_s, start_s, last_s, number = 0.0, None, -1.0, -1
@@ -84,6 +87,8 @@ def _all(source: Source, gap_s: float) -> Iterator[Frame]:
             stream = container.streams.video[0]
             rate, ratio = float(stream.average_rate or 25), stream.sample_aspect_ratio
             for number, frame in enumerate(_decoded(container)):
+                if stop.is_set():
+                    return
                 at_s = (start_s or 0.0) + number / rate if frame.pts is None else frame.time
                 start_s = at_s if start_s is None else start_s
                 time_s = max(at_s - start_s, last_s + 1e-3)  # some files' clocks stand still or go back
@@ -99,12 +104,16 @@ def _all(source: Source, gap_s: float) -> Iterator[Frame]:
 
 
 def _newest(
-    source: Source, gap_s: float, backoff_s: Sequence[float], on_lost: Callable[[str], None]
-) -> Iterator[Frame]:
+    source: Source,
+    gap_s: float,
+    backoff_s: Sequence[float],
+    on_lost: Callable[[str], None],
+    stop: threading.Event,
+) -> Generator[Frame, None, None]:
     reader = _Reader(source, backoff_s, on_lost)
     with closing(reader):
         start_s, due_s = None, 0.0
-        while (taken := reader.take(due_s)) is not None:
+        while (taken := reader.take(due_s, stop)) is not None:
             number, at_s, pixels = taken
             start_s = at_s if start_s is None else start_s
             due_s = max(due_s + gap_s, at_s + gap_s / 2)
@@ -127,8 +136,8 @@ class _Reader:
         self._thread = threading.Thread(target=self._run, name="visavis-video", daemon=True)
         self._thread.start()
 
-    def take(self, due_s: float) -> "_Taken | None":
-        """The newest frame not yet taken that came at `due_s` or later, once there is one; None: never again."""
+    def take(self, due_s: float, stop: threading.Event) -> "_Taken | None":
+        """The newest frame not yet taken that came at `due_s` or later, once there is one; None: stopped."""
         with self._changed:
             while True:
                 if self._newest is not None and self._newest[1] >= due_s:
@@ -136,9 +145,9 @@ class _Reader:
                     return taken
                 if self._error is not None:
                     raise self._error
-                if not self._thread.is_alive() or self._closed.is_set():
+                if stop.is_set():
                     return None
-                self._changed.wait(0.5)
+                self._changed.wait(0.2)
 
     def close(self) -> None:
         """A read that waits for a silent source ends by itself, a little later."""
