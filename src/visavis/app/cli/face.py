@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visavis.app.cli import adaptation, evaluation, models, people, training
+from visavis.app.cli import adaptation, evaluation, models, people, training, watching
 from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, PackName, Rate, open_system
 from visavis.app.output import emit, percent, printable, progress, rate
 
@@ -32,6 +32,7 @@ computer; `forget` deletes what it holds of a person.
 app = typer.Typer(no_args_is_help=True, help=HELP)
 app.add_typer(models.app, name="models")
 app.add_typer(people.app)
+app.add_typer(watching.app)
 app.add_typer(training.app)
 app.add_typer(adaptation.app)
 app.add_typer(evaluation.app)
