@@ -6,19 +6,17 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import IO, Any, Literal, TypeVar, get_args, get_origin
+from typing import IO, Any, TypeVar
 
 import httpx
 
 from visavis import __version__, errors
 from visavis.errors import AccessError, BusyError, GalleryError, InputError, NotFoundError, PhotoError, ServerError
+from visavis.face.wire import record
 
-__all__ = ["Connection", "Part", "record"]
+__all__ = ["Connection", "Part"]
 
 API = "/api/v1"
 CONNECTING_S = 10.0
@@ -239,40 +237,6 @@ class Connection:
         if timeout_s is None:
             return {}
         return {"timeout": httpx.Timeout(max(timeout_s, self._timeout_s), connect=CONNECTING_S)}
-
-
-def record(kind: Any, value: Any) -> Any:
-    """A record of `visavis.face.wire`, or a list of them, from JSON; fields that it has not are passed over.
-
-    >>> from visavis.face.wire import Person
-    >>> record(list[Person], [{"id": 3, "name": None, "faces": 12, "best_face": 31, "born": 1815}])
-    [Person(id=3, name=None, faces=12, best_face=31)]
-
-    Raises:
-        KeyError, TypeError, ValueError: the value is none.
-    """
-    if is_dataclass(kind):
-        here = [field for field in fields(kind) if field.name in value]
-        return kind(**{field.name: record(field.type, value[field.name]) for field in here})  # type: ignore[operator]
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is list:
-        return [record(arguments[0], one) for one in _of(list, value)]
-    if origin is tuple:
-        return tuple(record(one, part) for one, part in zip(arguments, value, strict=True))
-    if origin is UnionType:  # with None: there is no other
-        [other] = (one for one in arguments if one is not NoneType)
-        return None if value is None else record(other, value)
-    if kind is datetime:
-        return datetime.fromisoformat(value)
-    if kind is float:
-        return float(_of((int, float), value))
-    return _of(str if origin is Literal else kind, value)  # a newer server may know more literals
-
-
-def _of(kind: Any, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {kind}, got {value!r}")
-    return value
 
 
 def _base(url: str) -> str:

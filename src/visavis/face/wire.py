@@ -554,8 +554,8 @@ def record(kind: Any, value: Any) -> Any:
         KeyError, TypeError, ValueError: the value is none.
     """
     if is_dataclass(kind):
-        here = [field for field in fields(kind) if field.name in value]
-        return kind(**{field.name: record(field.type, value[field.name]) for field in here})  # type: ignore[operator]
+        here = [one for one in fields(kind) if one.name in value]
+        return kind(**{one.name: record(one.type, value[one.name]) for one in here})  # type: ignore[operator]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is list:
         return [record(arguments[0], one) for one in _of(list, value)]

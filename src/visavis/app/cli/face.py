@@ -1,16 +1,32 @@
 """``visavis face``: the face-recognition system."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from visavis.app.cli import adaptation, evaluation, models, people, training, watching
-from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, PackName, Rate, open_system
+from visavis.app.cli.local import LocalSystem
+from visavis.app.cli.opening import (
+    GalleryFolder,
+    Json,
+    OwnPack,
+    PackName,
+    Rate,
+    ServerUrl,
+    TokenFile,
+    ask_system,
+    open_server,
+    open_system,
+)
 from visavis.app.output import emit, percent, printable, progress, rate
 
 if TYPE_CHECKING:
-    from visavis.face.records import Detection
+    from visavis.app.output import Report
+    from visavis.face.client import FaceClient
+    from visavis.face.indexing import IndexReport
 
 __all__ = ["app"]
 
@@ -42,6 +58,8 @@ app.add_typer(evaluation.app)
 def _index(
     folders: Annotated[list[Path], typer.Argument(help="Folders of photos, or photos.")],
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     pack: PackName = None,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.", min=1)] = None,
     tiles: Annotated[bool, typer.Option("--tiles", help="Find small faces in large photos; slower.")] = False,
@@ -58,24 +76,39 @@ def _index(
     Only new and changed photos are looked at; moved and deleted ones are noticed. Stop it at any time: what is done
     is kept, and the next run goes on. Exits with 1 when files were skipped; each is listed with the reason.
     """
-    with open_system(gallery, pack=pack, create=True, tiles=tiles, accept_licence=accept_licence) as faces:
-        with progress("photos") as report_progress:
-            done = faces.index(*folders, workers=workers, prune=prune, progress=report_progress)
-        people = sum(row.faces > 0 for row in faces.gallery.people())
-        counts = faces.gallery.counts()
+    asked = open_server(
+        server,
+        token_file,
+        gallery=gallery,
+        pack=pack,
+        workers=workers,
+        tiles=tiles,
+        accept_licence=accept_licence,
+    )
+    if asked is not None:
+        with asked, progress("photos") as report_progress:
+            done = _index_there(asked, folders, prune=prune, progress=report_progress)
+            people, counts = asked.people(), asked.about()
+    else:
+        system = open_system(gallery, pack=pack, create=True, tiles=tiles, accept_licence=accept_licence)
+        with LocalSystem(system) as held:
+            with progress("photos") as report_progress:
+                done = system.index(*folders, workers=workers, prune=prune, progress=report_progress)
+            people, counts = held.people(), held.about()
+    with_faces = sum(person.faces > 0 for person in people)
     value = {
         **{name: getattr(done, name) for name in ("added", "changed", "known", "removed", "unchanged", "ignored")},
         "faces": done.faces,
         "skipped": [{"path": path, "reason": reason} for path, reason in done.skipped],
         "kept_missing": done.kept_missing,
-        "gallery": {"photos": counts.photos, "faces": counts.faces, "people": people},
+        "gallery": {"photos": counts.photos, "faces": counts.faces, "people": with_faces},
     }
     lines = [
         (
             f"{done.added} photos added, {done.changed} changed, {done.known} moved or copied, {done.removed} removed, "
             f"{done.unchanged} unchanged; {done.faces} new faces"
         ),
-        f"The gallery holds {counts.photos} photos with {counts.faces} faces of {people} people.",
+        f"The gallery holds {counts.photos} photos with {counts.faces} faces of {with_faces} people.",
         *(
             f"{printable(folder)} is empty but held photos; they are kept, in case a disk is not mounted. "
             "To take them out: --prune"
@@ -92,6 +125,8 @@ def _enroll(
     name: Annotated[str, typer.Argument(help="The person's name.")],
     photos: Annotated[list[Path], typer.Argument(help="Photos with that person's face, alone or clearly largest.")],
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     pack: PackName = None,
     json: Json = False,
 ) -> None:
@@ -99,17 +134,17 @@ def _enroll(
 
     Their faces stay in the gallery, also when the photos go.
     """
-    with open_system(gallery, pack=pack, create=True) as faces:
-        person = faces.enroll(name, list(photos))
-        count = len(faces.gallery.faces(person=person))
-    value = {"person": person, "name": name, "faces": count}
-    emit(value, as_json=json, text=f"{printable(name)}, person {person}, has {count} faces.")
+    with ask_system(gallery, server, token_file, pack=pack, create=True) as faces:
+        done = faces.enroll(name, photos)
+    emit(asdict(done), as_json=json, text=f"{printable(name)}, person {done.person}, has {done.faces} faces.")
 
 
 @app.command("identify")
 def _identify(
     photos: Annotated[list[Path], typer.Argument(help="Photos to name the people in.")],
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     pack: OwnPack = None,
     false_match_rate: Rate = 1e-3,
     json: Json = False,
@@ -124,7 +159,7 @@ def _identify(
 
     table = Table("photo", "box", "person", "probability", "strangers as near", box=None)
     values: list[dict[str, Any]] = []
-    with open_system(gallery, pack=pack) as faces, progress("photos") as report_progress:
+    with ask_system(gallery, server, token_file, pack=pack) as faces, progress("photos") as report_progress:
         for done, photo in enumerate(photos):
             report_progress(done, len(photos))
             try:
@@ -134,20 +169,9 @@ def _identify(
                 table.add_row(printable(photo), "-", f"not read: {printable(str(error))}", "", "")
                 continue
             for one in found:
-                values.append(
-                    {
-                        "photo": photo,
-                        **_detection(one.face.detection),
-                        "quality": one.face.quality,
-                        "person": one.person_id,
-                        "name": one.person,
-                        "similarity": one.similarity,
-                        "probability": one.probability,
-                        "false_match_rate": one.false_match_rate,
-                    }
-                )
-                box = " ".join(str(round(float(value))) for value in one.face.detection.box_xyxy_px)
-                name = "unknown" if one.person is None else printable(one.person)
+                values.append({"photo": photo, **asdict(one)})
+                box = " ".join(str(round(value)) for value in one.box_xyxy_px)
+                name = "unknown" if one.name is None else printable(one.name)
                 table.add_row(printable(photo), box, name, percent(one.probability), rate(one.false_match_rate))
             if not found:
                 table.add_row(printable(photo), "-", "no face", "", "")
@@ -161,7 +185,11 @@ def _identify(
 def _verify(
     photo: Annotated[Path, typer.Argument(help="A photo.")],
     other: Annotated[Path, typer.Argument(help="Another photo.")],
-    pack: Annotated[str, typer.Option("--pack", help="default, fast, or a TOML of your own.")] = "default",
+    pack: Annotated[
+        str | None, typer.Option("--pack", help="default, fast, or a TOML of your own; when not given, default.")
+    ] = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     false_match_rate: Rate = 1e-3,
     json: Json = False,
 ) -> None:
@@ -169,19 +197,21 @@ def _verify(
 
     The largest face of each counts. Exits with 1 when not.
     """
-    from visavis.face.analyze import Analyzer
-    from visavis.face.models import load_pack
-    from visavis.face.system import verify
-    from visavis.face.workers import cores
+    asked = open_server(server, token_file, pack=pack)
+    if asked is not None:
+        with asked:
+            answer = asked.verify(photo, other, false_match_rate=false_match_rate)
+    else:
+        from visavis.face.analyze import Analyzer
+        from visavis.face.models import load_pack
+        from visavis.face.system import verify
+        from visavis.face.wire import Verified
+        from visavis.face.workers import cores
 
-    answer = verify(photo, other, Analyzer(load_pack(pack), threads=cores()), false_match_rate=false_match_rate)
-    value = {
-        "same": answer.same,
-        "similarity": answer.similarity,
-        "probability": answer.probability,
-        "false_match_rate": answer.false_match_rate,
-        "faces": [{"photo": face.photo.path, **_detection(face.detection)} for face in answer.faces],
-    }
+        analyzer = Analyzer(load_pack(pack or "default"), threads=cores())
+        answer = Verified.of(verify(photo, other, analyzer, false_match_rate=false_match_rate))
+    faces = [{"photo": path, **asdict(face)} for path, face in zip((photo, other), answer.faces, strict=True)]
+    value = {**asdict(answer), "faces": faces}
     text = (
         f"{'the same person' if answer.same else 'not shown to be the same person'}: probability "
         f"{percent(answer.probability)}; of pairs of strangers {rate(answer.false_match_rate)} are as similar"
@@ -194,6 +224,8 @@ def _verify(
 def _search(
     photo: Annotated[Path, typer.Argument(help="A photo; its largest face is searched for.")],
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     pack: OwnPack = None,
     k: Annotated[int, typer.Option("-k", help="How many faces to list.", min=1)] = 20,
     json: Json = False,
@@ -201,7 +233,7 @@ def _search(
     """List the faces most like the one in a photo."""
     from rich.table import Table
 
-    with open_system(gallery, pack=pack) as faces:
+    with ask_system(gallery, server, token_file, pack=pack) as faces:
         hits = faces.search(photo, k=k)
     table = Table("face", "photo", "person", "probability", "strangers as near", box=None)
     values = []
@@ -210,9 +242,8 @@ def _search(
             {
                 "face": hit.face.id,
                 "photo": hit.face.path,
-                "person": hit.face.person_id,
-                "name": hit.face.person,
-                "similarity": hit.similarity,
+                "person": hit.face.person,
+                "name": hit.face.name,
                 "probability": hit.probability,
                 "false_match_rate": hit.false_match_rate,
             }
@@ -220,7 +251,7 @@ def _search(
         table.add_row(
             str(hit.face.id),
             "(gone)" if hit.face.path is None else printable(hit.face.path),
-            _who(hit.face.person_id, hit.face.person),
+            _who(hit.face.person, hit.face.name),
             percent(hit.probability),
             rate(hit.false_match_rate),
         )
@@ -230,6 +261,8 @@ def _search(
 @app.command("cluster")
 def _cluster(
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     pack: OwnPack = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="First take apart what was sorted by itself; what you said stays.")
@@ -237,11 +270,10 @@ def _cluster(
     json: Json = False,
 ) -> None:
     """Sort the faces into people. `index` does this by itself."""
-    with open_system(gallery, pack=pack) as faces:
+    with ask_system(gallery, server, token_file, pack=pack) as faces:
         report = faces.cluster(fresh=fresh)
-    value = {"people": report.people, "new": report.new, "placed": report.placed, "alone": report.alone}
     text = f"{report.people} people, {report.new} of them new; {report.placed} faces placed, {report.alone} alone."
-    emit(value, as_json=json, text=text)
+    emit(asdict(report), as_json=json, text=text)
 
 
 @app.command("calibrate")
@@ -336,12 +368,28 @@ def _demo(
     emit(value, as_json=json, text="\n".join(text))
 
 
-def _detection(detection: "Detection") -> dict[str, Any]:
-    return {
-        "box_xyxy_px": [round(float(value), 1) for value in detection.box_xyxy_px],
-        "landmarks_xy_px": [[round(float(x), 1), round(float(y), 1)] for x, y in detection.landmarks_xy_px],
-        "score": round(detection.score, 4),
-    }
+def _index_there(server: "FaceClient", folders: Sequence[Path], *, prune: bool, progress: "Report") -> "IndexReport":
+    """Have folders indexed by a server, and wait for it; Ctrl-C stops that as it stops it here."""
+    from visavis.errors import GalleryError
+    from visavis.face.indexing import IndexReport, absolute
+
+    report = IndexReport()
+    for folder in folders:
+        job = server.index(absolute(folder), prune=prune)
+        try:
+            for now in server.watch(job.id):
+                progress(now.done, now.total)
+                job = now
+        except KeyboardInterrupt:
+            server.cancel(job.id)
+            raise
+        if job.state != "done":
+            raise GalleryError(f"index: expected the server's job {job.id} to be done, it is {job.state}: {job.error}")
+        for name in ("added", "changed", "known", "removed", "unchanged", "ignored", "faces"):
+            setattr(report, name, getattr(report, name) + getattr(job, name))
+        report.skipped += [(Path(file.path), file.reason) for file in job.skipped_files]
+        report.kept_missing += map(Path, job.kept_missing)
+    return report
 
 
 def _who(number: int | None, name: str | None) -> str:

@@ -1,11 +1,15 @@
-"""What the commands of ``visavis face`` share: their options, and the way to a gallery and the people in it."""
+"""What the commands of ``visavis face`` share: their options, and the way to a gallery, here or at a server."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visavis.app.cli.local import LocalGallery, LocalSystem
+
 if TYPE_CHECKING:
+    from visavis.face.client import FaceClient
     from visavis.face.gallery import Gallery
     from visavis.face.system import FaceSystem
 
@@ -16,7 +20,12 @@ __all__ = [
     "PackName",
     "Person",
     "Rate",
+    "ServerUrl",
+    "TokenFile",
+    "ask_gallery",
+    "ask_system",
     "open_gallery",
+    "open_server",
     "open_system",
     "person_number",
 ]
@@ -54,6 +63,23 @@ Rate = Annotated[
     float,
     typer.Option("--false-match-rate", help="Say yes only where fewer strangers than this would come as near."),
 ]
+ServerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar="VISAVIS_SERVER",
+        help="The URL of a `visavis serve` to ask, instead of a gallery of this computer.",
+        show_default=False,
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="A file with the token for the server; when not given, VISAVIS_TOKEN is the token.",
+        show_default=False,
+    ),
+]
 Person = Annotated[str, typer.Argument(help="A person's name, or number as `people` shows it.")]
 
 
@@ -82,6 +108,52 @@ def open_gallery(gallery: Path | None) -> "Gallery":
     return Gallery.open(absolute(_folder(gallery)))
 
 
+def open_server(
+    url: str | None, token_file: Path | None, *, gallery: Path | None = None, **only_here: object
+) -> "FaceClient | None":
+    """The server that a command is to ask; None: it is meant for a gallery of this computer.
+
+    What stands on the command line counts more than what the environment says.
+
+    Args:
+        url: of the server.
+        token_file: with its token.
+        gallery: that the command was given.
+        only_here: further options by their names, which make no sense to a server.
+    """
+    if url is None or (_is_given("gallery", gallery) and not _is_given("server", url)):
+        if token_file is not None:
+            raise typer.BadParameter("expected --server beside it", param_hint="--token-file")
+        return None
+    if _is_given("gallery", gallery) or (gallery is not None and not _is_given("server", url)):
+        raise typer.BadParameter("expected it or --gallery, got both", param_hint="--server")
+    for name, value in only_here.items():
+        if _is_given(name, value):
+            hint = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter("expected a gallery of this computer; a server decides it", param_hint=hint)
+    from visavis.face.client import FaceClient
+
+    return FaceClient(url, token=None if token_file is None else token_file.read_text().strip())
+
+
+def ask_gallery(gallery: Path | None, url: str | None, token_file: Path | None) -> "LocalGallery | FaceClient":
+    """What answers a command that needs no models."""
+    return open_server(url, token_file, gallery=gallery) or LocalGallery(open_gallery(gallery))
+
+
+def ask_system(
+    gallery: Path | None, url: str | None, token_file: Path | None, *, pack: str | None, create: bool = False
+) -> "LocalSystem | FaceClient":
+    """What answers a command that needs models; `create`: it makes a gallery where there is none."""
+    asked = open_server(url, token_file, gallery=gallery, pack=pack)
+    return asked or LocalSystem(open_system(gallery, pack=pack, create=create))
+
+
+def _is_given(name: str, value: object) -> bool:
+    """Whether an option stands on the command line, as far as one can tell: its value is not the environment's."""
+    return value not in (None, False) and str(value) != os.environ.get(f"VISAVIS_{name.upper()}")
+
+
 def _folder(gallery: Path | None) -> Path:
     if gallery is not None:
         return gallery
@@ -90,14 +162,15 @@ def _folder(gallery: Path | None) -> Path:
     return user_data_path("visavis") / "faces.visavis"
 
 
-def person_number(gallery: "Gallery", name_or_number: str) -> int:
+def person_number(gallery: "LocalGallery | FaceClient", name_or_number: str) -> int:
     """Whom a command means. A name goes before a number: somebody may be called 7."""
     from visavis.errors import GalleryError
 
-    number = gallery.find_person(name_or_number)
+    names = {person.id: person.name for person in gallery.people()}
+    number = next((number for number, name in names.items() if name == name_or_number), None)
     if number is None and name_or_number.isdecimal():
         number = int(name_or_number)
-    if number is None or number not in {row.id for row in gallery.people()}:
+    if number not in names:
         raise GalleryError(
             f"person: expected a name or number that `visavis face people` shows, got {name_or_number!r}"
         )

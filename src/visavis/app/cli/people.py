@@ -1,6 +1,7 @@
-"""``visavis face people, name, merge, ...``: what needs a gallery and no models."""
+"""``visavis face people, name, merge, ...``: what a user says about people, and the gallery as a whole."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,10 @@ from visavis.app.cli.opening import (
     Json,
     PackName,
     Person,
-    open_gallery,
-    open_system,
+    ServerUrl,
+    TokenFile,
+    ask_gallery,
+    ask_system,
     person_number,
 )
 from visavis.app.output import emit, printable
@@ -28,6 +31,8 @@ def _people(
         str | None, typer.Argument(help="Name or number of one person, to list the faces of.", show_default=False)
     ] = None,
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
     """List the people, or one person's faces.
@@ -36,23 +41,46 @@ def _people(
     """
     from rich.table import Table
 
-    with open_gallery(gallery) as held:
+    with ask_gallery(gallery, server, token_file) as held:
         if person is None:
             people = held.people()
             table = Table("person", "name", "faces", box=None)
-            for row in people:
-                table.add_row(str(row.id), "-" if row.name is None else printable(row.name), str(row.faces))
-            values: list[dict[str, Any]] = [{"person": row.id, "name": row.name, "faces": row.faces} for row in people]
+            for one in people:
+                table.add_row(str(one.id), "-" if one.name is None else printable(one.name), str(one.faces))
+            values: list[dict[str, Any]] = [{"person": one.id, "name": one.name, "faces": one.faces} for one in people]
         else:
-            rows = sorted(held.faces(person=person_number(held, person)), key=lambda row: -row.quality)
+            faces = held.faces(person=person_number(held, person))
             table = Table("face", "photo", "quality", "said by", box=None)
-            for face in rows:
+            for face in faces:
                 path = "(gone)" if face.path is None else printable(face.path)
                 table.add_row(str(face.id), path, f"{face.quality:.2f}", "you" if face.pinned else "visavis")
             values = [
-                {"face": face.id, "photo": face.path, "quality": face.quality, "pinned": face.pinned} for face in rows
+                {"face": face.id, "photo": face.path, "quality": face.quality, "pinned": face.pinned} for face in faces
             ]
     emit(values, as_json=json, text=table)
+
+
+@app.command("photos")
+def _photos(
+    gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    json: Json = False,
+) -> None:
+    """List the photos.
+
+    Of copies the first is shown; --json tells all.
+    """
+    from rich.table import Table
+
+    with ask_gallery(gallery, server, token_file) as held:
+        photos = list(held.photos())
+    table = Table("photo", "file", "pixels", "taken", "faces", box=None)
+    for photo in photos:
+        path = printable(photo.paths[0]) if photo.paths else "(gone)"
+        taken = "-" if photo.taken_at is None else photo.taken_at.isoformat(" ")
+        table.add_row(str(photo.id), path, f"{photo.width_px} x {photo.height_px}", taken, str(photo.faces))
+    emit([asdict(photo) for photo in photos], as_json=json, text=table)
 
 
 @app.command("name")
@@ -60,10 +88,12 @@ def _name(
     person: Person,
     name: Annotated[str, typer.Argument(help="The name to give.")],
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
     """Give a person a name, and so confirm the faces sorted to it."""
-    with open_gallery(gallery) as held:
+    with ask_gallery(gallery, server, token_file) as held:
         number = person_number(held, person)
         held.name(number, name)
     emit({"person": number, "name": name}, as_json=json, text=f"Person {number} is {printable(name)}.")
@@ -74,39 +104,44 @@ def _merge(
     into: Person,
     others: Annotated[list[str], typer.Argument(help="Names or numbers of who is the same person.")],
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
     """Make one person of several.
 
     Sorting never undoes it.
     """
-    with open_gallery(gallery) as held:
+    with ask_gallery(gallery, server, token_file) as held:
         number = person_number(held, into)
-        held.merge(number, [person_number(held, other) for other in others])
-        count = len(held.faces(person=number))
-    emit({"person": number, "faces": count}, as_json=json, text=f"Person {number} has {count} faces now.")
+        merged = held.merge(number, [person_number(held, other) for other in others])
+    value = {"person": merged.id, "faces": merged.faces}
+    emit(value, as_json=json, text=f"Person {merged.id} has {merged.faces} faces now.")
 
 
 @app.command("split")
 def _split(
     faces: Annotated[list[int], typer.Argument(help="Numbers of faces, as `people PERSON` shows them.")],
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
     """Make another person of some of a person's faces.
 
     Sorting never undoes it.
     """
-    with open_gallery(gallery) as held:
-        number = held.split(faces)
-        count = len(held.faces(person=number))
-    emit({"person": number, "faces": count}, as_json=json, text=f"They are person {number} now.")
+    with ask_gallery(gallery, server, token_file) as held:
+        new = held.split(faces)
+    emit({"person": new.id, "faces": new.faces}, as_json=json, text=f"They are person {new.id} now.")
 
 
 @app.command("forget")
 def _forget(
     person: Person,
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
@@ -115,7 +150,7 @@ def _forget(
     That is faces, embeddings, pictures and name. The photos on disk are not touched, and indexing them again does not
     bring the faces back.
     """
-    with open_gallery(gallery) as held:
+    with ask_gallery(gallery, server, token_file) as held:
         number = person_number(held, person)
         if not yes:
             if not sys.stdin.isatty():
@@ -127,12 +162,16 @@ def _forget(
 
 @app.command("export")
 def _export(
-    file: Annotated[Path, typer.Argument(help="The file to write.")], gallery: GalleryFolder = None, json: Json = False
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    json: Json = False,
 ) -> None:
     """Write the whole gallery to one file."""
-    with open_gallery(gallery) as held:
+    with ask_gallery(gallery, server, token_file) as held:
         held.export_to(file)
-        counts = held.counts()
+        counts = held.about()
     value = {"file": file, "photos": counts.photos, "faces": counts.faces, "bytes": file.stat().st_size}
     text = f"{printable(file)}: {counts.photos} photos with {counts.faces} faces"
     emit(value, as_json=json, text=text)
@@ -142,6 +181,8 @@ def _export(
 def _import(
     file: Annotated[Path, typer.Argument(help="A file that `export` wrote.")],
     gallery: GalleryFolder = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
     pack: PackName = None,
     json: Json = False,
 ) -> None:
@@ -149,8 +190,8 @@ def _import(
 
     All of it, or nothing. Photos already known are left as they are.
     """
-    with open_system(gallery, pack=pack, create=True) as faces:
-        done = faces.gallery.import_from(file)
+    with ask_system(gallery, server, token_file, pack=pack, create=True) as faces:
+        done = faces.import_from(file)
     value = {"photos": done.photos, "faces": done.faces, "people": done.people}
     text = f"Took in {done.photos} photos with {done.faces} faces."
     emit(value, as_json=json, text=text)

@@ -3,6 +3,8 @@
 import itertools
 import json
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +16,14 @@ from pathlib import Path
 from visavis.app.server.files import write_private
 from visavis.errors import BusyError, VisavisError
 from visavis.face.indexing import IndexReport
-from visavis.face.wire import Job
+from visavis.face.wire import Job, record, told
 
 __all__ = ["Jobs", "Run"]
 
 FILE_NAME = "jobs.json"
 KEPT = 100  # jobs remembered
 WAITING = 20  # at most
+NICENESS = 10
 
 Run = Callable[[Path, bool, Callable[[int, int | None], None]], IndexReport]  # folder, prune, progress
 
@@ -47,10 +50,10 @@ class Jobs:
         self._jobs: dict[int, Job] = {}
         with suppress(OSError, ValueError, TypeError):  # no file yet, or one that a failing disk has damaged
             for value in json.loads(self._path.read_bytes()):
-                job = Job(**value)
+                job: Job = record(Job, value)
                 self._jobs[job.id] = job if job.ended else replace(job, state="interrupted")
         self._ids = itertools.count(max(self._jobs, default=0) + 1)
-        self._thread = ThreadPoolExecutor(1, "visavis-index")
+        self._thread = ThreadPoolExecutor(1, "visavis-index", initializer=_give_way)
 
     def all(self) -> list[Job]:
         """The newest first."""
@@ -119,8 +122,7 @@ class Jobs:
             _log.exception("index job %d", job_id)
             changes = {"state": "failed", "error": "the server failed; its log says how"}
         else:
-            counts = {name: getattr(report, name) for name in ("added", "changed", "removed", "faces")}
-            changes = {"state": "done", **counts, "skipped": len(report.skipped)}
+            changes = {"state": "done", **told(report)}
         with self._lock:
             self._put(job_id, **changes)
 
@@ -132,3 +134,9 @@ class Jobs:
     def _save(self) -> None:
         with suppress(OSError):  # a full disk costs the memory of a job, not the job
             write_private(self._path, json.dumps([asdict(job) for job in self._jobs.values()]).encode())
+
+
+def _give_way() -> None:
+    """Let the thread and the processes that it starts run where questions leave the processor free (Linux)."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
