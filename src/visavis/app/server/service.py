@@ -18,7 +18,7 @@ from visavis.app.server.decoding import Decoders, Limits, TooLargeError
 from visavis.app.server.jobs import Jobs
 from visavis.app.server.likeness import Likeness
 from visavis.app.server.tokens import Tokens
-from visavis.errors import BusyError, PhotoError
+from visavis.errors import BusyError, GalleryError, PhotoError
 from visavis.face.gallery import Gallery, Imported
 from visavis.face.indexing import IndexReport
 from visavis.face.match import Calibration
@@ -165,7 +165,10 @@ class Service:
         with self._alone("import"), self.scratch(".visavis") as path, self._another() as system:
             with path.open("xb") as copy:
                 shutil.copyfileobj(upload, copy)
-            return system.gallery.import_from(path)
+            try:
+                return system.gallery.import_from(path)
+            except GalleryError as error:  # the place it lies in is nobody's business
+                raise GalleryError(str(error).replace(str(path), "file")) from error
 
     @contextlib.contextmanager
     def scratch(self, suffix: str) -> Iterator[Path]:
