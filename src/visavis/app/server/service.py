@@ -168,7 +168,7 @@ class Service:
             try:
                 return system.gallery.import_from(path)
             except GalleryError as error:  # the place it lies in is nobody's business
-                raise GalleryError(str(error).replace(str(path), "file")) from error
+                raise GalleryError(str(error).replace(str(path), "file")) from error.__cause__
 
     @contextlib.contextmanager
     def scratch(self, suffix: str) -> Iterator[Path]:
