@@ -22,7 +22,7 @@ import numpy as np
 from harness import compare, peak_rss_mb, rss_mb, write_result
 from numpy.typing import NDArray
 
-from visavis.face.gallery import EmbedderId, Gallery, NewFace
+from visavis.face.gallery import EmbedderId, FolderGallery, NewFace
 from visavis.face.records import Detection, Photo
 
 DIM = 256
@@ -57,7 +57,7 @@ def insert(folder: Path, faces: NDArray[np.float32], photos_at_once: int) -> flo
     """Fill a gallery with photos of one face; returns faces a second."""
     detection = Detection(np.array([10, 20, 110, 140], np.float32), np.zeros((5, 2), np.float32), 0.9)
     start = time.perf_counter()
-    with Gallery.open(folder, model=MODEL) as gallery:
+    with FolderGallery.open(folder, model=MODEL) as gallery:
         for first in range(0, len(faces), photos_at_once):
             with gallery.transaction():
                 for number in range(first, min(first + photos_at_once, len(faces))):
@@ -78,7 +78,7 @@ def measure(folder: Path, kind: str, count: int, threads: int) -> dict[str, obje
             "a photo a transaction": round(insert(folder.with_name("single"), faces[:5000], 1)),
             "1000 photos a transaction": round(insert(folder, faces, 1000)),
         }
-    with Gallery.open(folder) as gallery:
+    with FolderGallery.open(folder) as gallery:
         found = np.concatenate([gallery.search(query[None], K)[0] for query in asked])
         batch = gallery.search(asked, K)[0]
         exact = [np.argsort(-(faces @ query), kind="stable")[:K] + 1 for query in asked]
@@ -115,7 +115,7 @@ def cold(folder: Path) -> dict[str, float]:
 
     before = rss_mb()
     start = time.perf_counter()
-    gallery = Gallery.open(folder)
+    gallery = FolderGallery.open(folder)
     opened = time.perf_counter()
     gallery.search(query, K)
     searched = time.perf_counter()

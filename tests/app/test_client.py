@@ -12,7 +12,7 @@ from tests.face.fake_pack import photo, pixels
 from visavis.app.server.application import make_app
 from visavis.errors import AccessError, GalleryError, InputError, NotFoundError, PhotoError
 from visavis.face import FaceClient
-from visavis.face.gallery import Gallery
+from visavis.face.gallery import FolderGallery
 from visavis.face.wire import About, Enrolled, Face, Found, Imported, Job, Person, Photo, Verified
 
 __all__ = ["gallery", "service"]  # fixtures
@@ -149,7 +149,7 @@ def test_enroll_takes_all_photos_or_none(faces, photos):
 
 def test_an_export_goes_into_another_gallery(faces, tmp_path, service):
     faces.export_to(tmp_path / "export")
-    with Gallery.open(tmp_path / "other", model=service.gallery.model) as other:
+    with FolderGallery.open(tmp_path / "other", model=service.gallery.model) as other:
         assert other.import_from(tmp_path / "export").faces == 6
     assert faces.forget(1) == 3
     assert faces.import_from(tmp_path / "export") == Imported(0, 0, 0)  # forgotten is forgotten

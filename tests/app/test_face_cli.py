@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.face.fake_pack import photo
 from visavis.app.cli import main
-from visavis.face.gallery import Gallery
+from visavis.face.gallery import FolderGallery
 from visavis.face.system import FaceSystem
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -216,7 +216,7 @@ def test_forget_asks(face, indexed, monkeypatch, capsys):
     for answer, expected in ((False, 1), (True, 0)):
         monkeypatch.setattr("typer.confirm", confirming(answer))
         assert main(["face", "forget", "1"]) == expected
-        with Gallery.open(indexed) as gallery:
+        with FolderGallery.open(indexed) as gallery:
             assert len(gallery.people()) == 2 - answer
     assert capsys.readouterr().out == "Deleted person 1 with 3 faces.\n"
 
@@ -334,7 +334,7 @@ def test_a_question_makes_no_gallery(face, gallery, arguments, folder, monkeypat
 )
 def test_what_cannot_be_used_exits_with_3(face, indexed, photos, arguments, message):
     photo(photos / "none.png")
-    before = Gallery.open(indexed).counts()
+    before = FolderGallery.open(indexed).counts()
     arguments = [text.replace("PHOTOS", str(photos)) for text in arguments]
     if arguments[0] == "verify" and "--pack" not in arguments:
         arguments += ["--pack", os.environ["VISAVIS_PACK"]]
@@ -343,7 +343,7 @@ def test_what_cannot_be_used_exits_with_3(face, indexed, photos, arguments, mess
     assert told.startswith("visavis: ")
     assert told.count("\n") == 1
     assert message in told
-    assert Gallery.open(indexed).counts() == before
+    assert FolderGallery.open(indexed).counts() == before
 
 
 @pytest.mark.parametrize(

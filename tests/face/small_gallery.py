@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis.face.gallery import EmbedderId, Gallery, NewFace
+from visavis.face.gallery import EmbedderId, FolderGallery, Gallery, NewFace
 from visavis.face.records import Detection, Photo
 
 DIM = 32
@@ -35,7 +35,7 @@ def add(gallery: Gallery, content: int, *seeds: int, path: str | None = None) ->
 
 @pytest.fixture
 def gallery(tmp_path):
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         yield gallery
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.face.fake_pack import photo, pixels
 from visavis.errors import GalleryError
-from visavis.face.gallery import Gallery
+from visavis.face.gallery import FolderGallery
 from visavis.face.system import FaceSystem
 
 BAD_JPEG = b"\xff\xd8\xff"
@@ -37,7 +37,7 @@ def system(tmp_path, squares, in_process):  # noqa: ARG001 - a fixture for what 
 
 def contents(folder):
     """What a gallery holds, whatever its numbers: files with their content, vectors of faces, who belongs together."""
-    with Gallery.open(folder) as gallery:
+    with FolderGallery.open(folder) as gallery:
         files = {row.path: row.sha256 or row.skipped for row in gallery.files()}
         shas = {row.photo_id: row.sha256 for row in gallery.files()}
         keys = {row.id: (shas[row.photo_id], *row.detection.box_xyxy_px.tolist()) for row in gallery.faces()}

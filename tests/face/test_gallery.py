@@ -11,7 +11,7 @@ import pytest
 
 from tests.face.small_gallery import DIM, JPEG, MODEL, add, contents, gallery, new_face, unit
 from visavis.errors import GalleryError, InputError, TensorError
-from visavis.face.gallery import Counts, EmbedderId, Gallery, NewFace
+from visavis.face.gallery import Counts, EmbedderId, FolderGallery, NewFace
 from visavis.face.records import Photo
 
 __all__ = ["gallery"]  # a fixture
@@ -21,10 +21,10 @@ __all__ = ["gallery"]  # a fixture
 
 
 def test_what_was_put_in_comes_out(tmp_path):
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         [first, second] = add(gallery, 1, 11, 12)
         gallery.enroll([second], "Ada")
-    with Gallery.open(tmp_path / "g") as gallery:
+    with FolderGallery.open(tmp_path / "g") as gallery:
         assert gallery.model == MODEL
         row, enrolled = gallery.faces()
         assert (row.id, row.person_id, row.pinned, row.enrolled) == (first, None, False, False)
@@ -53,29 +53,29 @@ def test_what_was_put_in_comes_out(tmp_path):
     [EmbedderId("other", MODEL.sha256, DIM), EmbedderId("test", "cd" * 32, DIM), EmbedderId("test", MODEL.sha256, 8)],
 )
 def test_another_model_is_refused_and_both_are_named(tmp_path, other):
-    Gallery.open(tmp_path / "g", model=MODEL).close()
+    FolderGallery.open(tmp_path / "g", model=MODEL).close()
     with pytest.raises(GalleryError, match=r"expected embeddings of .*, got a gallery of test \(.*abab"):
-        Gallery.open(tmp_path / "g", model=other)
+        FolderGallery.open(tmp_path / "g", model=other)
 
 
 def test_absent_newer_and_foreign_galleries_are_refused(tmp_path):
     with pytest.raises(GalleryError, match="expected a gallery, found none"):
-        Gallery.open(tmp_path / "g")
+        FolderGallery.open(tmp_path / "g")
     assert not (tmp_path / "g").exists()
-    Gallery.open(tmp_path / "g", model=MODEL).close()
+    FolderGallery.open(tmp_path / "g", model=MODEL).close()
     database = tmp_path / "g" / "gallery.sqlite"
     for pragma, message in (("user_version = 99", "version 1, got 99"), ("application_id = 1", "another program's")):
         connection = sqlite3.connect(database)
         connection.execute(f"PRAGMA {pragma}")
         connection.close()
         with pytest.raises(GalleryError, match=message):
-            Gallery.open(tmp_path / "g")
+            FolderGallery.open(tmp_path / "g")
     database.write_bytes(b"not a database" * 1000)
     with pytest.raises(GalleryError, match="file is not a database"):
-        Gallery.open(tmp_path / "g")
+        FolderGallery.open(tmp_path / "g")
     (tmp_path / "file").write_text("")
     with pytest.raises(GalleryError, match="expected a place for a new gallery"):
-        Gallery.open(tmp_path / "file", model=MODEL)
+        FolderGallery.open(tmp_path / "file", model=MODEL)
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
@@ -84,9 +84,9 @@ def test_a_file_system_without_hard_links_takes_a_gallery(tmp_path, monkeypatch,
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", refuse)
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         add(gallery, 1, 11)
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         assert gallery.counts().faces == 1
         assert {path.name for path in gallery.folder.glob("*.*")} == {
             f"gallery.sqlite{end}" for end in ("", "-shm", "-wal")
@@ -96,12 +96,12 @@ def test_a_file_system_without_hard_links_takes_a_gallery(tmp_path, monkeypatch,
 def test_the_second_of_two_makers_opens_the_gallery_of_the_first(tmp_path, monkeypatch):
     def overtaken(*_):
         monkeypatch.undo()
-        with Gallery.open(tmp_path / "g", model=MODEL) as first:
+        with FolderGallery.open(tmp_path / "g", model=MODEL) as first:
             add(first, 1, 11)
         raise PermissionError(errno.EPERM, "no hard links here")
 
     monkeypatch.setattr(os, "link", overtaken)
-    with Gallery.open(tmp_path / "g", model=MODEL) as second:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as second:
         assert second.counts().faces == 1
 
 
@@ -111,13 +111,13 @@ def test_making_a_gallery_fails_without_leftovers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", fail)
     with pytest.raises(GalleryError, match="expected a place for a new gallery: .*disk on fire"):
-        Gallery.open(tmp_path, model=MODEL)
+        FolderGallery.open(tmp_path, model=MODEL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_only_the_owner_reads_a_gallery_in_a_folder_open_to_all(tmp_path):
     tmp_path.chmod(0o755)
-    with Gallery.open(tmp_path, model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path, model=MODEL) as gallery:
         add(gallery, 1, 11)
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("gallery.*")}
         assert modes == dict.fromkeys(("gallery.sqlite", "gallery.sqlite-shm", "gallery.sqlite-wal"), 0o600)
@@ -215,7 +215,7 @@ def test_any_bytes_make_a_path(gallery, tmp_path, name):
     add(gallery, 1, 11, path=str(path))
     assert gallery.files(Path("/photos"))[0].path == gallery.faces()[0].path == path
     gallery.export_to(tmp_path / "export.zip")
-    with Gallery.open(tmp_path / "h", model=MODEL) as other:
+    with FolderGallery.open(tmp_path / "h", model=MODEL) as other:
         other.import_from(tmp_path / "export.zip")
         assert os.fsencode(other.files()[0].path) == b"/photos/" + name
 
@@ -311,7 +311,7 @@ def test_an_error_inside_a_transaction_undoes_all_of_it(gallery):
 
 def test_a_random_history_matches_a_simple_model(tmp_path):
     rng = np.random.default_rng(0)
-    gallery = Gallery.open(tmp_path / "g", model=MODEL)
+    gallery = FolderGallery.open(tmp_path / "g", model=MODEL)
     owner: dict[int, int | None] = {}  # face: person
     home: dict[int, int] = {}  # face: photo content
     vectors: dict[int, np.ndarray] = {}
@@ -356,7 +356,7 @@ def test_a_random_history_matches_a_simple_model(tmp_path):
             owner = {face: held for face, held in owner.items() if held != person}
         elif action == 8:
             gallery.close()
-            gallery = Gallery.open(tmp_path / "g")
+            gallery = FolderGallery.open(tmp_path / "g")
         assert {row.id: row.person_id for row in gallery.faces()} == owner
         if owner:
             ids = sorted(owner)

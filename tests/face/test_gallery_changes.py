@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.face.small_gallery import MODEL, add, gallery
 from visavis.errors import GalleryError
-from visavis.face.gallery import Gallery
+from visavis.face.gallery import FolderGallery
 from visavis.face.gallery.changes import difference
 
 __all__ = ["gallery"]  # a fixture
@@ -69,7 +69,7 @@ def test_undo_restores_every_row(four, people, change, faces):
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_changes_are_undone_one_after_another(tmp_path_factory, data):
-    with Gallery.open(tmp_path_factory.mktemp("undo") / "g", model=MODEL) as four:
+    with FolderGallery.open(tmp_path_factory.mktemp("undo") / "g", model=MODEL) as four:
         for number in range(4):
             person = four.new_person()
             four.assign(add(four, number, *range(10 * number, 10 * number + 3)), person, pinned=False)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.face.small_gallery import JPEG, MODEL, add, contents, gallery, new_face, unit
 from visavis.errors import GalleryError
-from visavis.face.gallery import Counts, Gallery, NewFace, store
+from visavis.face.gallery import Counts, FolderGallery, NewFace, store
 
 __all__ = ["gallery"]  # a fixture
 
@@ -34,7 +34,7 @@ def traces(folder: Path, face: NewFace, name: str) -> list[tuple[str, str]]:
 
 
 def test_forget_leaves_no_byte_on_disk(tmp_path):
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         for content in range(300):  # a history that moves rows about
             [first, second] = add(gallery, content, 2 * content, 2 * content + 1)
             gallery.enroll([second], f"Person {content}")
@@ -114,15 +114,15 @@ def test_closing_gives_the_space_of_deleted_faces_back_and_loses_nothing(gallery
         gallery.remove_file(Path(f"/photos/{content}.jpg"))
     gallery.close()
     before = size(gallery.folder)
-    with Gallery.open(gallery.folder) as again:  # with too few deleted nothing was done
+    with FolderGallery.open(gallery.folder) as again:  # with too few deleted nothing was done
         again.remove_file(Path("/photos/149.jpg"))
         held, thumbnails = contents(again), [again.thumbnail(row.id) for row in again.faces()]
-        other = Gallery.open(gallery.folder)
+        other = FolderGallery.open(gallery.folder)
         with other.transaction():
             again.close()
         other._database.close()
     assert size(gallery.folder) == before, "another process was writing"
-    with Gallery.open(gallery.folder) as other, Gallery.open(gallery.folder) as again:
+    with FolderGallery.open(gallery.folder) as other, FolderGallery.open(gallery.folder) as again:
         again.close()
         assert size(gallery.folder) < before - 100_000
         assert contents(other) == held
@@ -139,9 +139,9 @@ CHILD = textwrap.dedent(
     import sys
     from pathlib import Path
     from tests.face.test_gallery import MODEL, add
-    from visavis.face.gallery import Gallery
+    from visavis.face.gallery import FolderGallery
     folder, start, stop, mode = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    with Gallery.open(Path(folder), model=MODEL) as gallery:
+    with FolderGallery.open(Path(folder), model=MODEL) as gallery:
         for content in range(start, stop):
             add(gallery, content, content)
             print(content, flush=True)
@@ -172,7 +172,7 @@ def test_kill_loses_nothing_acknowledged_and_doubles_nothing(tmp_path, mode):
                 done.append(int(process.stdout.readline()))  # noqa: PERF401  one at a time, then the kill
             process.send_signal(signal.SIGKILL)
             done += [int(line) for line in process.stdout.read().split("\n") if line.isdigit()]
-        with Gallery.open(tmp_path / "g") as gallery:
+        with FolderGallery.open(tmp_path / "g") as gallery:
             held = Counter(row.mtime_ns for row in gallery.files())
             assert set(done) <= set(held)
             assert max(held.values()) == 1
@@ -189,7 +189,7 @@ def test_two_processes_write_at_once(tmp_path):
     for process in writers:
         assert len(process.communicate()[0].split()) == 60
         assert process.returncode == 0
-    with Gallery.open(tmp_path / "g") as gallery:
+    with FolderGallery.open(tmp_path / "g") as gallery:
         assert gallery.counts() == Counts(100, 100, 0, 100, 0, 0)
         queries = np.array([unit(content) for content in range(100)])
         ids, _ = gallery.search(queries, 1)
@@ -219,11 +219,11 @@ READER = textwrap.dedent(
     import numkong
     from tests.face.test_gallery import add, unit
     from visavis.errors import GalleryError
-    from visavis.face.gallery import Gallery
+    from visavis.face.gallery import FolderGallery
     if os.geteuid() == 0:  # root may write anywhere
         os.setgid(65534)
         os.setuid(65534)
-    with Gallery.open(Path(sys.argv[1])) as gallery:
+    with FolderGallery.open(Path(sys.argv[1])) as gallery:
         assert not gallery.writable
         ids, similarities = gallery.search(unit(3)[None], 2)
         assert gallery.faces(ids=ids[0, :1])[0].detection.box_xyxy_px[0] == 3
@@ -240,7 +240,7 @@ def test_read_only_folder_is_searched_but_not_written(with_log):
     with tempfile.TemporaryDirectory() as parent:  # below pytest's folder only its user may look
         Path(parent).chmod(0o755)
         folder = Path(parent) / "g"
-        gallery = Gallery.open(folder, model=MODEL)
+        gallery = FolderGallery.open(folder, model=MODEL)
         for content in range(5):
             add(gallery, content, content)
         if not with_log:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.face.small_gallery import DIM, JPEG, MODEL, add, contents, gallery, unit
 from visavis.errors import GalleryError
-from visavis.face.gallery import Counts, Gallery, Imported
+from visavis.face.gallery import Counts, FolderGallery, Imported
 
 __all__ = ["gallery"]  # a fixture
 
@@ -31,7 +31,7 @@ def export(gallery, tmp_path):
 
 
 def test_import_into_a_new_gallery_restores_all_but_skipped_files(gallery, export, tmp_path):
-    with Gallery.open(tmp_path / "h", model=MODEL) as other:
+    with FolderGallery.open(tmp_path / "h", model=MODEL) as other:
         assert other.import_from(export) == Imported(photos=2, faces=5, people=2)
         assert other.counts() == Counts(2, 3, 0, 5, 2, 1)
         for mine, theirs in zip(gallery.faces(), other.faces(), strict=True):
@@ -52,7 +52,7 @@ def test_import_into_a_new_gallery_restores_all_but_skipped_files(gallery, expor
 
 
 def test_import_joins_people_of_one_name_and_leaves_known_content(export, tmp_path):
-    with Gallery.open(tmp_path / "h", model=MODEL) as other:
+    with FolderGallery.open(tmp_path / "h", model=MODEL) as other:
         [known] = add(other, 1, 11)
         ada = other.enroll([known], "Ada")
         assert other.import_from(export) == Imported(photos=1, faces=3, people=1)
@@ -148,7 +148,7 @@ MALFORMED = {
 @pytest.mark.parametrize("change", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_imports_are_refused_and_change_nothing(export, tmp_path, change):
     rewrite(export, tmp_path / "bad.zip", change)
-    with Gallery.open(tmp_path / "h", model=MODEL) as other:
+    with FolderGallery.open(tmp_path / "h", model=MODEL) as other:
         add(other, 7, 7)
         before = contents(other)
         with pytest.raises(GalleryError, match="bad.zip: .*expected"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.face.small_gallery import DIM, JPEG, MODEL, add, unit
 from tests.face.test_gallery_crashes import environment
 from visavis.errors import GalleryError, InputError, TensorError
-from visavis.face.gallery import EmbedderId, Gallery, NewFace
+from visavis.face.gallery import EmbedderId, FolderGallery, Gallery, NewFace
 from visavis.face.gallery import index as implementation
 from visavis.face.records import Detection, Photo
 
@@ -23,7 +23,7 @@ def normalised(array):
 
 def filled(folder: Path, vectors) -> Gallery:
     """A gallery whose face ids are 1, 2, ... in the order of the vectors."""
-    gallery = Gallery.open(folder, model=EmbedderId("test", "ab" * 32, vectors.shape[1]))
+    gallery = FolderGallery.open(folder, model=EmbedderId("test", "ab" * 32, vectors.shape[1]))
     detection = Detection(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.5)
     faces = [NewFace(detection, 1.0, 0.5, vector, JPEG) for vector in vectors]
     photo = Photo(Path("/a.jpg"), "0" * 64, 1, 1, None)
@@ -124,12 +124,12 @@ def test_stored_in_several_pieces_is_still_one_gallery(tmp_path, monkeypatch):
         check(gallery, vectors, vectors[:40], 7)
         check(gallery, vectors, vectors[:40], 600)
         check(gallery, vectors, vectors[:3], 5, among=[500, 1, 33, 33, 250])
-    with Gallery.open(tmp_path / "g") as gallery:
+    with FolderGallery.open(tmp_path / "g") as gallery:
         check(gallery, vectors, vectors[-40:], 7)
 
 
 def test_few_faces_none_and_strangers_among(tmp_path):
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         ids, similarities = gallery.search(unit(0)[None], 3)
         assert (ids == -1).all()
         assert np.isneginf(similarities).all()
@@ -141,7 +141,7 @@ def test_few_faces_none_and_strangers_among(tmp_path):
 
 
 def test_wrong_queries_are_refused(tmp_path):
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         for queries, error, message in (
             (2 * unit(0)[None], InputError, "queries: expected float32 of unit length"),
             (np.full((1, DIM), np.nan, np.float32), InputError, "unit length"),
@@ -160,8 +160,8 @@ OTHER = textwrap.dedent(
     import sys
     from pathlib import Path
     from tests.face.test_gallery import add, unit
-    from visavis.face.gallery import Gallery
-    with Gallery.open(Path(sys.argv[1])) as gallery:
+    from visavis.face.gallery import FolderGallery
+    with FolderGallery.open(Path(sys.argv[1])) as gallery:
         [face] = add(gallery, 2, 2)
         gallery.remove_file(Path("/photos/1.jpg"))
         gallery.search(unit(2)[None], 1)
@@ -171,7 +171,7 @@ OTHER = textwrap.dedent(
 
 
 def test_search_sees_what_another_process_committed(tmp_path):
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         [first, kept] = add(gallery, 1, 1)[0], add(gallery, 3, 3)[0]
         gallery._index.save()
         assert gallery.search(unit(1)[None], 1)[0] == first
@@ -225,17 +225,17 @@ def test_a_damaged_index_is_made_again(tmp_path, kind, change):
     filled(tmp_path / "g", vectors).close()
     [path] = (tmp_path / "g" / "search").glob(f"*.{kind}")
     damaged(change)(path)
-    with Gallery.open(tmp_path / "g") as gallery:
+    with FolderGallery.open(tmp_path / "g") as gallery:
         check(gallery, vectors, vectors, 5)
         gallery.remove_file(Path("/nowhere"))
-    with Gallery.open(tmp_path / "g") as gallery:
+    with FolderGallery.open(tmp_path / "g") as gallery:
         check(gallery, vectors, vectors, 5)
 
 
 def test_an_index_damaged_while_it_is_open_is_noticed(tmp_path):
     vectors = normalised(np.random.default_rng(0).standard_normal((200, DIM)))
     filled(tmp_path / "g", vectors).close()
-    with Gallery.open(tmp_path / "g") as gallery:
+    with FolderGallery.open(tmp_path / "g") as gallery:
         check(gallery, vectors, vectors, 5)
         [path] = (tmp_path / "g" / "search").glob("*.vectors")
         with path.open("r+b") as file:
@@ -250,15 +250,15 @@ def test_an_index_of_another_history_is_made_again(tmp_path):
     gallery = filled(tmp_path / "g", vectors)
     gallery.close()
     old = (tmp_path / "g" / "gallery.sqlite").read_bytes()
-    with Gallery.open(tmp_path / "g") as gallery:
+    with FolderGallery.open(tmp_path / "g") as gallery:
         gallery.forget(gallery.enroll([7, 8], "Ada"))
     (tmp_path / "g" / "gallery.sqlite").write_bytes(old)
-    with Gallery.open(tmp_path / "g") as gallery:
+    with FolderGallery.open(tmp_path / "g") as gallery:
         check(gallery, vectors, vectors, 5)
 
 
 def test_appending_writes_only_what_is_new_and_deleting_zeroes_in_place(tmp_path):
-    with Gallery.open(tmp_path / "g", model=MODEL) as gallery:
+    with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
         for content in range(20):
             add(gallery, content, content)
         gallery._index.save()
@@ -284,7 +284,7 @@ def test_appending_writes_only_what_is_new_and_deleting_zeroes_in_place(tmp_path
 
 
 def test_bytes_of_deleted_faces_go_when_the_process_that_deleted_them_was_killed(tmp_path):
-    gallery = Gallery.open(tmp_path / "g", model=MODEL)
+    gallery = FolderGallery.open(tmp_path / "g", model=MODEL)
     for content in range(20):
         add(gallery, content, content)
     gallery._index.save()
@@ -292,7 +292,7 @@ def test_bytes_of_deleted_faces_go_when_the_process_that_deleted_them_was_killed
     [path] = (tmp_path / "g" / "search").glob("*.vectors")
     assert path.read_bytes()[3 * DIM : 4 * DIM] != bytes(DIM)
     gallery._database.close()  # without the save of close()
-    Gallery.open(tmp_path / "g").close()
+    FolderGallery.open(tmp_path / "g").close()
     assert path.read_bytes()[3 * DIM : 4 * DIM] == bytes(DIM)
 
 

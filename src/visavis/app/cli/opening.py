@@ -32,12 +32,12 @@ __all__ = [
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 GalleryFolder = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--gallery",
         "-g",
         envvar="VISAVIS_GALLERY",
-        help="The gallery's folder; when not given, faces.visavis in your data folder.",
+        help="The gallery: a folder, or milvus://HOST:PORT/NAME; when not given, faces.visavis in your data folder.",
         show_default=False,
     ),
 ]
@@ -84,7 +84,7 @@ Person = Annotated[str, typer.Argument(help="A person's name, or number as `peop
 
 
 def open_system(
-    gallery: Path | None,
+    gallery: str | None,
     *,
     pack: str | None = None,
     create: bool = False,
@@ -96,20 +96,22 @@ def open_system(
     from visavis.face.workers import AnalysisOptions
 
     return FaceSystem.open(
-        _folder(gallery), pack=pack, create=create, options=AnalysisOptions(tiles=tiles), accept_licence=accept_licence
+        _place(gallery), pack=pack, create=create, options=AnalysisOptions(tiles=tiles), accept_licence=accept_licence
     )
 
 
-def open_gallery(gallery: Path | None) -> "Gallery":
+def open_gallery(gallery: str | None) -> "Gallery":
     """For what needs no models: they need not be here, nor does the TOML that names them."""
-    from visavis.face.gallery import Gallery
+    from visavis.face import gallery as kept
+    from visavis.face.gallery.milvus import is_address
     from visavis.face.indexing import absolute
 
-    return Gallery.open(absolute(_folder(gallery)))
+    place = _place(gallery)
+    return kept.open_gallery(place if is_address(place) else absolute(place))
 
 
 def open_server(
-    url: str | None, token_file: Path | None, *, gallery: Path | None = None, **only_here: object
+    url: str | None, token_file: Path | None, *, gallery: str | None = None, **only_here: object
 ) -> "FaceClient | None":
     """The server that a command is to ask; None: it is meant for a gallery of this computer.
 
@@ -136,13 +138,13 @@ def open_server(
     return FaceClient(url, token=None if token_file is None else token_file.read_text().strip())
 
 
-def ask_gallery(gallery: Path | None, url: str | None, token_file: Path | None) -> "LocalGallery | FaceClient":
+def ask_gallery(gallery: str | None, url: str | None, token_file: Path | None) -> "LocalGallery | FaceClient":
     """What answers a command that needs no models."""
     return open_server(url, token_file, gallery=gallery) or LocalGallery(open_gallery(gallery))
 
 
 def ask_system(
-    gallery: Path | None, url: str | None, token_file: Path | None, *, pack: str | None, create: bool = False
+    gallery: str | None, url: str | None, token_file: Path | None, *, pack: str | None, create: bool = False
 ) -> "LocalSystem | FaceClient":
     """What answers a command that needs models; `create`: it makes a gallery where there is none."""
     asked = open_server(url, token_file, gallery=gallery, pack=pack)
@@ -154,12 +156,12 @@ def _is_given(name: str, value: object) -> bool:
     return value not in (None, False) and str(value) != os.environ.get(f"VISAVIS_{name.upper()}")
 
 
-def _folder(gallery: Path | None) -> Path:
+def _place(gallery: str | None) -> str:
     if gallery is not None:
         return gallery
     from platformdirs import user_data_path
 
-    return user_data_path("visavis") / "faces.visavis"
+    return str(user_data_path("visavis") / "faces.visavis")
 
 
 def person_number(gallery: "LocalGallery | FaceClient", name_or_number: str) -> int:

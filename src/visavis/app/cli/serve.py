@@ -12,6 +12,15 @@ from visavis.app.server.tokens import Scope, Tokens
 
 __all__ = ["serve", "tokens"]
 
+State = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="A folder for tokens, log, jobs and uploads; the gallery's own when it is in one and this is not given.",
+        show_default=False,
+    ),
+]
+
 tokens = typer.Typer(
     no_args_is_help=True,
     help="""Say who may use a gallery over HTTP.
@@ -23,7 +32,10 @@ TOKEN`. A server that runs takes notice at once.
 
 
 def serve(
-    gallery: Annotated[Path, typer.Argument(envvar="VISAVIS_GALLERY", help="The gallery's folder.")],
+    gallery: Annotated[
+        str,
+        typer.Argument(envvar="VISAVIS_GALLERY", help="A folder, or milvus://HOST:PORT/NAME with --state."),
+    ],
     host: Annotated[
         str, typer.Option("--host", help="The address to listen on; any but this computer's own demands tokens.")
     ] = "127.0.0.1",
@@ -36,6 +48,7 @@ def serve(
         list[str] | None,
         typer.Option("--name", help="A name that clients know this server by; demands tokens, too."),
     ] = None,
+    state: State = None,
     workers: Annotated[int | None, typer.Option(help="Processes of an index job; all cores when not given.", min=1)] = (
         None
     ),
@@ -54,7 +67,7 @@ def serve(
         emit({"url": url, "gallery": gallery}, as_json=json, text=f"{printable(gallery)}: {url}, until Ctrl-C")
         sys.stdout.flush()  # who reads a pipe waits for it
 
-    service = Service(gallery, pack=pack, roots=[path.resolve() for path in root or ()], workers=workers)
+    service = Service(gallery, state=state, pack=pack, roots=[path.resolve() for path in root or ()], workers=workers)
     try:
         serve_http(service, host=host, port=port, names=name or (), on_ready=ready)
     finally:
@@ -68,21 +81,20 @@ def _add(
         Scope, typer.Option("--scope", help="read: ask. write: enroll, name, merge, split. admin: all.")
     ] = "read",
     gallery: GalleryFolder = None,
+    state: State = None,
     json: Json = False,
 ) -> None:
     """Make a token and show it, this once."""
-    with open_gallery(gallery) as held:
-        secret = Tokens(held.folder).add(name, scope)
+    secret = _tokens(gallery, state).add(name, scope)
     emit({"name": name, "scope": scope, "token": secret}, as_json=json, text=secret)
 
 
 @tokens.command("list")
-def _list(gallery: GalleryFolder = None, json: Json = False) -> None:
+def _list(gallery: GalleryFolder = None, state: State = None, json: Json = False) -> None:
     """List the tokens; their secrets are not kept."""
     from rich.table import Table
 
-    with open_gallery(gallery) as held:
-        found = Tokens(held.folder).all()
+    found = _tokens(gallery, state).all()
     table = Table("name", "scope", "made", box=None)
     for token in found:
         table.add_row(printable(token.name), token.scope, token.created_at)
@@ -94,9 +106,17 @@ def _list(gallery: GalleryFolder = None, json: Json = False) -> None:
 def _revoke(
     name: Annotated[str, typer.Argument(help="The name it was made with.")],
     gallery: GalleryFolder = None,
+    state: State = None,
     json: Json = False,
 ) -> None:
     """End a token: it opens nothing any more."""
-    with open_gallery(gallery) as held:
-        Tokens(held.folder).revoke(name)
+    _tokens(gallery, state).revoke(name)
     emit({"name": name}, as_json=json, text=f"{printable(name)} opens nothing any more.")
+
+
+def _tokens(gallery: str | None, state: Path | None) -> Tokens:
+    """Those of a gallery that exists."""
+    from visavis.app.server.service import state_folder
+
+    with open_gallery(gallery) as held:
+        return Tokens(state_folder(held.place, state))

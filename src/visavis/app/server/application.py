@@ -67,7 +67,9 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
     )
     app.state.service = service
     app.state.pictures = Pictures(service.decoders)
-    app.state.uploads = Uploads(service.gallery, service.decoders, service.jobs, most_bytes=service.upload_bytes)
+    app.state.uploads = Uploads(
+        service.gallery, service.state, service.decoders, service.jobs, most_bytes=service.upload_bytes
+    )
     app.state.turns = Turns(service.at_once)
     answer_errors(app)
     api = APIRouter(prefix=API, responses={status: {"model": Error} for status in STATUSES})

@@ -18,19 +18,20 @@ from visavis.app.server.decoding import Decoders, Limits, TooLargeError
 from visavis.app.server.jobs import Jobs
 from visavis.app.server.likeness import Likeness
 from visavis.app.server.tokens import Tokens
-from visavis.errors import BusyError, GalleryError, PhotoError
+from visavis.errors import BusyError, GalleryError, InputError, PhotoError
 from visavis.face.gallery import Gallery, Imported
-from visavis.face.indexing import IndexReport
+from visavis.face.gallery.milvus import is_address
+from visavis.face.indexing import IndexReport, absolute
 from visavis.face.match import Calibration
 from visavis.face.models import Pack
 from visavis.face.photos import Decoded
 from visavis.face.system import ClusterReport, FaceSystem, Hit, Identified, Verified
 from visavis.face.workers import AnalysisOptions, cores
 
-__all__ = ["Service"]
+__all__ = ["Service", "state_folder"]
 
 MOST_AT_ONCE = 4  # photos looked at, each with models of its own in memory
-SCRATCH = "scratch-"  # in the gallery's folder, where what is private belongs and its size does not surprise
+SCRATCH = "scratch-"  # in the state's folder, where what is private belongs and its size does not surprise
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class Service:
     """One gallery. Its methods may be called from any thread; `at_once` look at photos, the others wait.
 
     Args:
-        folder: the gallery, which exists.
+        gallery: the place of one that exists.
+        state: a folder for what the server itself keeps: tokens, the log of who asked, jobs, uploads. The gallery's
+            own when absent.
         pack: its models, where they are the user's own.
         roots: folders that may be indexed, resolved.
         limits: of an uploaded photo.
@@ -59,33 +62,35 @@ class Service:
 
     def __init__(
         self,
-        folder: Path,
+        gallery: str | Path,
         *,
+        state: Path | None = None,
         pack: str | Path | None = None,
         roots: Sequence[Path] = (),
         limits: Limits | None = None,
         upload_bytes: int = 32 * 2**20,
         workers: int | None = None,
     ) -> None:
-        self._folder, self._pack, self._workers = folder, pack, workers
+        self._place, self._pack, self._workers = gallery, pack, workers
+        self.state = state_folder(gallery, state)
         self.decoders = Decoders(cores(), limits or Limits())
         self._options = _Uploaded(decode=self.decoders.decode)
         self._plain = self._open()
         self.gallery: Gallery = self._plain.gallery
         self.roots = tuple(roots)
         self.upload_bytes = upload_bytes
-        self.tokens = Tokens(self.gallery.folder)
-        self.audit = Audit(self.gallery.folder)
+        self.tokens = Tokens(self.state)
+        self.audit = Audit(self.state)
         self.changes = Changes(self.gallery)
         self.likeness = Likeness(self.gallery, self.calibration)
-        self.jobs = Jobs(self.gallery.folder, self._index)
+        self.jobs = Jobs(self.state, self._index)
         self.at_once = min(cores(), MOST_AT_ONCE)
         self._systems: queue.LifoQueue[FaceSystem | None] = queue.LifoQueue()  # one is not for two threads
         for _ in range(self.at_once):
             self._systems.put(self._open(options=self._options, threads=-(-cores() // self.at_once)))
         self._whole = threading.Lock()  # of who works on all faces at once
-        _remove_scratch_of_the_dead(self.gallery.folder)
-        self._scratch = tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=self.gallery.folder)
+        _remove_scratch_of_the_dead(self.state)
+        self._scratch = tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=self.state)
         self._numbers = itertools.count(1)
         self._closed = False
 
@@ -233,7 +238,21 @@ class Service:
             yield system
 
     def _open(self, **options: Any) -> FaceSystem:
-        return FaceSystem.open(self._folder, pack=self._pack, create=False, **options)
+        return FaceSystem.open(self._place, pack=self._pack, create=False, **options)
+
+
+def state_folder(gallery: str | Path, state: Path | None) -> Path:
+    """Where a server of this gallery keeps its tokens and the like; made when needed, for its owner alone.
+
+    Raises:
+        InputError: there is no folder: the gallery is not in one, and none is named.
+    """
+    if state is None:
+        if is_address(gallery):
+            raise InputError("state: expected a folder for tokens, log and uploads, as the gallery is in none; --state")
+        return absolute(gallery)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return absolute(state)
 
 
 def _remove_scratch_of_the_dead(folder: Path) -> None:

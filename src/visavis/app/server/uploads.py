@@ -40,19 +40,20 @@ class Taken:
 
 
 class Uploads:
-    """The folder `photos` of a gallery.
+    """The folder `photos` of a server's state.
 
     Args:
         gallery: whose photos are known.
+        folder: the state's.
         decoders: look at each photo before it is kept.
         jobs: index the folder.
         most_bytes: of a photo.
     """
 
-    def __init__(self, gallery: Gallery, decoders: Decoders, jobs: Jobs, *, most_bytes: int) -> None:
+    def __init__(self, gallery: Gallery, folder: Path, decoders: Decoders, jobs: Jobs, *, most_bytes: int) -> None:
         self._gallery, self._decoders, self._jobs = gallery, decoders, jobs
         self.most_bytes = most_bytes
-        self.folder = gallery.folder.resolve() / "photos"
+        self.folder = folder.resolve() / "photos"
         self._queueing = threading.Lock()
 
     def known(self, digests: Sequence[str]) -> list[str]:

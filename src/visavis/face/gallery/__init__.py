@@ -1,5 +1,7 @@
-"""People, photos, faces and vectors on disk: `Gallery`, and the records it takes and gives."""
+"""People, photos, faces and vectors, in a folder or on Milvus: `Gallery`, and the records it takes and gives."""
 
+from visavis.face.gallery.opening import open_gallery
+from visavis.face.gallery.protocol import Gallery
 from visavis.face.gallery.records import (
     Counts,
     EmbedderId,
@@ -11,7 +13,7 @@ from visavis.face.gallery.records import (
     PersonRow,
     PhotoRow,
 )
-from visavis.face.gallery.store import Gallery
+from visavis.face.gallery.store import FolderGallery
 
 __all__ = [
     "Counts",
@@ -19,9 +21,11 @@ __all__ = [
     "Embeddings",
     "FaceRow",
     "FileRow",
+    "FolderGallery",
     "Gallery",
     "Imported",
     "NewFace",
     "PersonRow",
     "PhotoRow",
+    "open_gallery",
 ]

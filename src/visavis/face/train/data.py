@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from visavis.errors import InputError, expect
 from visavis.face.align import TEMPLATES
-from visavis.face.gallery import Gallery
+from visavis.face.gallery import FolderGallery
 from visavis.face.gallery.database import FILE_NAME
 from visavis.face.indexing import absolute
 from visavis.face.models import Pack, pull
@@ -273,7 +273,7 @@ def _is_photo(path: Path) -> bool | None:
 def _in_gallery(folder: Path) -> _Found:
     shots: list[Shot] = []
     bad: Bad = []
-    with Gallery.open(folder) as gallery:
+    with FolderGallery.open(folder) as gallery:
         hashes = {row.path: row.sha256 for row in gallery.files()}
         for person in gallery.people():
             name = f"person {person.id}" if person.name is None else person.name
