@@ -61,7 +61,7 @@ def _answer(name: str, if_none_match: str | None) -> Response:
 def _files() -> dict[str, _File]:
     """By name, read once: a request chooses among these and can name no other."""
     found = {}
-    for path in sorted(WEB.rglob("*.*")):
+    for path in (path for path in sorted(WEB.rglob("*")) if path.is_file()):
         name, content = path.relative_to(WEB).as_posix(), path.read_bytes()
         kind = "text/javascript" if path.suffix in (".js", ".mjs") else mimetypes.guess_type(name)[0]
         headers = {

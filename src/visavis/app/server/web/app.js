@@ -34,7 +34,7 @@ function App() {
       const here = matchRoute(location);
       const { default: Page } = await import(`./pages/${here.page}.js`);
       setPlace({ ...here, Page });
-      arrive();
+      arrive(here.path);
     };
     show();
     return follow(show);
@@ -67,7 +67,7 @@ function App() {
 function Navigation({ path }) {
   return html`
     <header class="shell">
-      <a class="brand" href="/"><img src="/assets/icon.svg" alt="" width="28" height="28" /><span>visavis</span></a>
+      <a class="brand" href="/"><img src="/assets/icon.svg" alt="" width="28" height="28" /><span translate=${false}>visavis</span></a>
       <nav aria-label=${t("shell.navigation")}>
         <ul>
           ${MAIN_LINKS.map((link) => html`<${Link} link=${link} path=${path} />`)}

@@ -12,6 +12,10 @@ const ROUTES = [
 ];
 
 let following = () => {};
+let returning = false;
+
+/** Whether the page was come to by the browser's buttons, so that it should be as it was left. */
+export const isReturning = () => returning;
 
 /** The page of an address: {page, path, params, query}. `params.id` is a number. */
 export function matchRoute({ pathname, search }) {
@@ -28,6 +32,7 @@ export function matchRoute({ pathname, search }) {
 /** Go to an address of these pages; `replace` leaves no step to come back to. */
 export function navigate(target, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", target);
+  returning = false;
   following();
 }
 
@@ -44,24 +49,29 @@ export function follow(show) {
     event.preventDefault();
     if (target.href !== location.href) navigate(target);
   };
+  const onReturn = () => {
+    returning = true;
+    show();
+  };
   document.addEventListener("click", onClick);
-  addEventListener("popstate", show);
+  addEventListener("popstate", onReturn);
   return () => {
     document.removeEventListener("click", onClick);
-    removeEventListener("popstate", show);
+    removeEventListener("popstate", onReturn);
   };
 }
 
-let arrivals = 0;
+let arrivedAt = null;
 
-/** After another page is shown: its heading gets the focus, so that screen readers say where one is. */
-export function arrive() {
-  arrivals += 1;
-  if (arrivals === 1) return; // the browser has just said so itself
+/** After a page is shown: the heading of another one gets the focus, so that screen readers say where one is. */
+export function arrive(path) {
+  const before = arrivedAt;
+  arrivedAt = path;
+  if (before === null || before === path) return; // the browser has just said so itself; or it is the same page
   requestAnimationFrame(() => {
     const heading = document.querySelector("main h1") ?? document.querySelector("main");
     heading?.setAttribute("tabindex", "-1");
-    heading?.focus();
-    scrollTo(0, 0);
+    heading?.focus({ preventScroll: true });
+    if (!returning) scrollTo(0, 0);
   });
 }

@@ -25,7 +25,7 @@ export const Failed = ({ error, onRetry }) => html`
   <section class="empty" role="alert">
     <${Icon} name="warning" />
     <h2>${errorTitle(error)}</h2>
-    <p translate="no">${error.message}</p>
+    <p translate=${false}>${error.message}</p>
     ${onRetry && html`<div class="actions"><button onClick=${onRetry}>${t("shell.retry")}</button></div>`}
   </section>
 `;

@@ -4,6 +4,7 @@
 import { address } from "../api.js";
 import { t } from "../i18n.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../preact.js";
+import { isReturning } from "../router.js";
 import { Icon } from "./icons.js";
 
 const GAP_PX = 6;
@@ -14,11 +15,13 @@ const REST_MS = 90;
 const RETRY_MS = 1500;
 const RETRIES = 2;
 
+let leftAt = 0; // where the window was, for those who come back
+
 /** Where everything is: `months` become sections with `top`, `height`, `first` (an index into all photos) and `rows`. */
 export function layOut(months, width) {
   const wanted = width < 500 ? 112 : 168;
   const columns = Math.max(3, Math.floor((width + GAP_PX) / (wanted + GAP_PX)));
-  const tile = (width - GAP_PX * (columns - 1)) / columns;
+  const tile = Math.floor((width - GAP_PX * (columns - 1)) / columns); // whole, for what lies between pixels is blurred
   const step = tile + GAP_PX;
   const sections = [];
   let top = 0;
@@ -69,7 +72,13 @@ export function Grid({ months, ids, handle, monthName }) {
     observer.observe(box.current);
     return () => observer.disconnect();
   }, []);
-  useLayoutEffect(() => (layout ? watchWindow(box.current, layout.step, setSeen) : undefined), [layout]);
+  const returns = useRef(isReturning());
+  useLayoutEffect(() => {
+    if (!layout) return undefined;
+    if (returns.current) scrollTo(0, leftAt);
+    returns.current = false;
+    return watchWindow(box.current, layout.step, setSeen);
+  }, [layout]);
   useEffect(() => {
     if (!wantsFocus.current) return;
     wantsFocus.current = false;
@@ -181,6 +190,7 @@ function watchWindow(element, step, report) {
   const look = () => {
     frame = 0;
     const [y, time] = [scrollY, performance.now()];
+    leftAt = y;
     const fast = Math.abs(y - last.y) / Math.max(1, time - last.time) > FAST_PX_PER_MS;
     const top = -element.getBoundingClientRect().top;
     const [first, final] = [Math.floor((top - innerHeight) / step), Math.ceil((top + 2 * innerHeight) / step)];

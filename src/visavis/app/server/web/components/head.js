@@ -10,7 +10,7 @@ export function Head({ title, lead, data = false, children }) {
   return html`
     <div class="head">
       <div>
-        <h1 translate=${data ? "no" : null}>${title}</h1>
+        <h1 translate=${!data}>${title}</h1>
         ${lead && html`<p class="lead">${lead}</p>`}
       </div>
       <div class="actions">${children}</div>

@@ -45,7 +45,7 @@ export function IndexJobs({ roots, onDone }) {
                 <input name="folder" list="roots" required defaultValue=${roots[0]} spellcheck=${false} />
               </label>
               <datalist id="roots">${roots.map((root) => html`<option value=${root}></option>`)}</datalist>
-              <p class="lead">${t("settings.roots")} ${roots.map((root) => html`<code translate="no">${root}</code> `)}</p>
+              <p class="lead">${t("settings.roots")} ${roots.map((root) => html`<code translate=${false}>${root}</code> `)}</p>
               <button>${t("settings.index")}</button>
             </form>
           `
@@ -76,15 +76,13 @@ function Job({ job, onUpdate }) {
   const cancel = () => api(`/index/jobs/${job.id}`, { method: "DELETE" }).catch(toastError);
   return html`
     <li class="job">
-      <span translate="no">${job.folder}</span>
+      <span translate=${false}>${job.folder}</span>
       <small>${t(`settings.job_${job.state}`, { ...job, total: job.total ?? 0 })}</small>
-      ${job.error && html`<small translate="no">${job.error}</small>`}
+      ${job.error && html`<small translate=${false}>${job.error}</small>`}
       ${!over &&
       html`
-        <progress max=${job.total || null} value=${job.total ? job.done : null} aria-label=${job.folder}></progress>
-        <button class="secondary" onClick=${cancel} aria-label=${t("settings.cancel_job", { folder: job.folder })}>
-          ${t("shell.cancel")}
-        </button>
+        <progress max=${job.total || null} value=${job.total ? job.done : null} aria-label=${t("upload.index_progress")}></progress>
+        <button class="secondary" onClick=${cancel}>${t("shell.cancel")}</button>
       `}
     </li>
   `;

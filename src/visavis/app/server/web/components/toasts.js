@@ -6,13 +6,14 @@ import { errorTitle } from "./empty.js";
 import { Icon } from "./icons.js";
 
 const SHOWN_MS = 6000;
+const ACTION_MS = 20_000; // where something can be done about it
 const MOST = 4;
 
 let show = () => {};
 let last = 0;
 
-/** Tell the user; `detail` is data, such as a name or the server's words. */
-export const toast = (text, { kind = "done", detail } = {}) => show({ id: ++last, text, kind, detail });
+/** Tell the user; `detail` is data, such as a name or the server's words; `action`, {text, act}, may be taken once. */
+export const toast = (text, { kind = "done", detail, action } = {}) => show({ id: ++last, text, kind, detail, action });
 
 /** Tell the user about an error; one that the user caused by cancelling is none. */
 export function toastError(error) {
@@ -27,19 +28,21 @@ export function Toasts() {
   useEffect(() => {
     show = (one) => {
       setShown((others) => [...others.slice(1 - MOST), one]);
-      if (one.kind !== "warning") setTimeout(() => close(one.id), SHOWN_MS);
+      if (one.kind !== "warning") setTimeout(() => close(one.id), one.action ? ACTION_MS : SHOWN_MS);
     };
   }, []);
   return html`
     <div class="toasts" role="status">
       ${shown.map(
-        ({ id, text, kind, detail }) => html`
+        ({ id, text, kind, detail, action }) => html`
           <div class="toast ${kind}" key=${id}>
             <${Icon} name=${kind} />
             <div>
               ${text}
-              ${detail && html`<small translate="no">${detail}</small>`}
+              ${detail && html`<small translate=${false}>${detail}</small>`}
             </div>
+            ${action &&
+            html`<button class="secondary" onClick=${() => (close(id), action.act())}>${action.text}</button>`}
             <button class="plain" aria-label=${t("shell.close")} onClick=${() => close(id)}><${Icon} name="close" /></button>
           </div>
         `,

@@ -85,7 +85,7 @@ function Progress() {
         html`<button class="secondary" onClick=${cancelUpload}>${t("upload.cancel")}</button>`}
         ${over && html`<button class="plain" aria-label=${t("shell.close")} onClick=${dismissUpload}><${Icon} name="close" /></button>`}
       </div>
-      ${error && html`<p role="alert">${errorTitle(error)} <small translate="no">${error.message}</small></p>`}
+      ${error && html`<p role="alert">${errorTitle(error)} <small translate=${false}>${error.message}</small></p>`}
       <p>
         ${t("upload.sent", { done: sent, total, bytes: bytes(status.bytes) })}
         ${known > 0 && html` · ${t("upload.known", { count: known })}`}
@@ -99,7 +99,7 @@ function Progress() {
           <ul tabindex="0" aria-label=${t("upload.refused", { count: refused.length })}>
             ${refused.map(
               ({ name, reason, ours }) => html`<li>
-                <span translate="no">${name}</span><small translate=${ours ? null : "no"}>${reason}</small>
+                <span translate=${false}>${name}</span><small translate=${Boolean(ours)}>${reason}</small>
               </li>`,
             )}
           </ul>
@@ -119,5 +119,5 @@ function Looking({ job }) {
   }
   if (job.state === "waiting") return html`<p>${t("upload.waiting")}</p>`;
   if (job.state === "done") return html`<p>${t("upload.indexed", { count: job.added })}</p>`;
-  return html`<p role="alert">${t("upload.index_failed")} ${job.error && html`<small translate="no">${job.error}</small>`}</p>`;
+  return html`<p role="alert">${t("upload.index_failed")} ${job.error && html`<small translate=${false}>${job.error}</small>`}</p>`;
 }

@@ -86,9 +86,10 @@ function Box({ face, photo }) {
     width: share(right - left, photo.width_px),
     height: share(bottom - top, photo.height_px),
   };
-  const name = face.name && html`<span translate="no">${face.name}</span>`;
+  const name = face.name && html`<span translate=${false}>${face.name}</span>`;
   return face.person
-    ? html`<a class="box" href=${`/people/${face.person}`} style=${place} aria-label=${face.name ?? t("viewer.unknown")}>${name}</a>`
+    ? html`<a class="box" href=${`/people/${face.person}`} style=${place} aria-label=${face.name ?? t("viewer.unknown")}
+        translate=${!face.name}>${name}</a>`
     : html`<span class="box" style=${place}></span>`;
 }
 
@@ -101,7 +102,7 @@ const Details = ({ photo }) => html`
             (face) => html`<li key=${face.id}>
               <img src=${address(`/faces/${face.id}/thumbnail`)} alt="" width="48" height="48" />
               ${face.person
-                ? html`<a href=${`/people/${face.person}`} translate=${face.name ? "no" : null}>${face.name ?? t("viewer.unknown")}</a>`
+                ? html`<a href=${`/people/${face.person}`} translate=${!face.name}>${face.name ?? t("viewer.unknown")}</a>`
                 : t("viewer.unknown")}
             </li>`,
           )}
@@ -112,7 +113,7 @@ const Details = ({ photo }) => html`
       <dt>${t("viewer.size")}</dt>
       <dd>${t("viewer.pixels", { width: photo.width_px, height: photo.height_px })}</dd>
       <dt>${t("viewer.files")}</dt>
-      ${photo.paths.map((path) => html`<dd translate="no">${path}</dd>`)}
+      ${photo.paths.map((path) => html`<dd translate=${false}>${path}</dd>`)}
     </dl>
   </aside>
 `;

@@ -75,7 +75,7 @@ function Appearance() {
         <label>
           ${t("settings.language")}
           <select value=${locale()} onChange=${chooseLanguage}>
-            ${Object.entries(LANGUAGES).map(([tag, name]) => html`<option value=${tag} lang=${tag} translate="no">${name}</option>`)}
+            ${Object.entries(LANGUAGES).map(([tag, name]) => html`<option value=${tag} lang=${tag} translate=${false}>${name}</option>`)}
           </select>
         </label>
         <label>
@@ -133,7 +133,7 @@ function Skipped() {
       <summary>${t("settings.show_skipped")}</summary>
       <ul class="rows">
         ${skipped?.files.map(
-          ({ path, reason }) => html`<li translate="no"><span>${path}</span><small>${reason}</small></li>`,
+          ({ path, reason }) => html`<li translate=${false}><span>${path}</span><small>${reason}</small></li>`,
         )}
         ${more > 0 && html`<li>${t("settings.skipped_more", { count: more })}</li>`}
       </ul>
@@ -150,7 +150,7 @@ function Models({ models }) {
           return html`
             <dt>${t(`settings.${role}`)}</dt>
             <dd>
-              <span translate="no">${model.name}</span>
+              <span translate=${false}>${model.name}</span>
               <small>
                 ${t("settings.licence")}: <${Licence} model=${model} />
                 ${model.research_only && html` · ${t("settings.research_only")}`}
@@ -159,7 +159,7 @@ function Models({ models }) {
           `;
         })}
         <dt>${t("settings.measured_on")}</dt>
-        <dd translate="no">${models.measured_on}</dd>
+        <dd translate=${false}>${models.measured_on}</dd>
       </dl>
     <//>
   `;
@@ -168,8 +168,8 @@ function Models({ models }) {
 /** A pack of the user's own may say anything here: only addresses of the web become links. */
 const Licence = ({ model }) =>
   /^https?:\/\//.test(model.licence_url)
-    ? html`<a href=${model.licence_url} target="_blank" rel="noreferrer" translate="no">${model.licence}</a>`
-    : html`<span translate="no">${model.licence}</span>`;
+    ? html`<a href=${model.licence_url} target="_blank" rel="noreferrer" translate=${false}>${model.licence}</a>`
+    : html`<span translate=${false}>${model.licence}</span>`;
 
 function Access({ tokens }) {
   const { name, scope, token } = current();
@@ -189,7 +189,7 @@ function Access({ tokens }) {
                 <tbody>
                   ${tokens.map(
                     (one) => html`<tr>
-                      <td translate="no">${one.name}</td>
+                      <td translate=${false}>${one.name}</td>
                       <td>${t(`settings.scope_${one.scope}`)}</td>
                       <td>${date(one.created_at, { dateStyle: "medium" })}</td>
                     </tr>`,
@@ -248,7 +248,7 @@ const About = ({ gallery, server }) => html`
   <${Part} name="about">
     <dl class="pairs">
       <dt>${t("settings.version")}</dt>
-      <dd translate="no">visavis ${gallery.version}</dd>
+      <dd translate=${false}>visavis ${gallery.version}</dd>
     </dl>
     <p>${t("settings.limits", { bytes: bytes(server.upload_bytes), pixels: server.upload_pixels / 1e6 })}</p>
     <p>${t("settings.caution")}</p>
