@@ -155,7 +155,7 @@ def test_an_export_goes_into_another_gallery(faces, tmp_path, service):
     assert faces.import_from(tmp_path / "export") == Imported(0, 0, 0)  # forgotten is forgotten
     with pytest.raises(FileNotFoundError):
         faces.import_from(tmp_path / "none")
-    with pytest.raises(GalleryError, match="expected a gallery's export"):
+    with pytest.raises(GalleryError, match=f"^{tmp_path}/0.png: expected a gallery's export"):
         faces.import_from(photo(tmp_path / "0.png", 0))
 
 

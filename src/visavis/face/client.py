@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
-from visavis.errors import InputError, PhotoError
+from visavis.errors import GalleryError, InputError, PhotoError
 from visavis.face.connection import Connection, Part
 from visavis.face.wire import (
     About,
@@ -245,13 +245,17 @@ class FaceClient:
         """Have an export of a gallery of the same model taken in: all of it, or nothing when anything in it is wrong.
 
         Raises:
+            GalleryError: it is no export, or one of another model.
             OSError: the file cannot be read.
         """
 
         def opened(stack: ExitStack) -> list[Part]:
             return [("file", ("gallery.visavis", stack.enter_context(Path(path).open("rb"))))]
 
-        return self._server.ask(Imported, "POST", "/import", files=opened, timeout_s=LONG_S)
+        try:
+            return self._server.ask(Imported, "POST", "/import", files=opened, timeout_s=LONG_S)
+        except GalleryError as error:
+            raise GalleryError(re.sub(r"^file(?=: )", lambda _: str(path), str(error))) from error
 
     def _upload(
         self,
