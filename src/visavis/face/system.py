@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError, InputError, ModelError, PhotoError
 from visavis.face.analyze import AnalyzedFace, Analyzer
 from visavis.face.cluster import cluster
-from visavis.face.gallery import EmbedderId, Embeddings, FaceRow, Gallery, open_gallery
-from visavis.face.gallery.milvus import is_address
-from visavis.face.gallery.opening import gallery_exists
+from visavis.face.gallery import EmbedderId, Embeddings, FaceRow, Gallery
+from visavis.face.gallery.database import FILE_NAME
 from visavis.face.indexing import IndexReport, absolute, index
 from visavis.face.match import Calibration, calibration_of, template
 from visavis.face.models import Pack, load_pack, packs, pull
@@ -138,11 +137,12 @@ class FaceSystem:
         precision: Precision = "bfloat16",
         accept_licence: bool = False,
         threads: int | None = None,
+        key: str | None = None,
     ) -> Self:
         """Open a gallery, and make it when absent.
 
         Args:
-            folder: the gallery's, or the URL of one on Milvus, `milvus://HOST:PORT/NAME`.
+            folder: the gallery's.
             pack: name of the models, or path of a pack's TOML. When absent, an existing gallery's own, and "default"
                 for a new one.
             create: False: refuse to make a gallery.
@@ -151,22 +151,22 @@ class FaceSystem:
                 accuracy, see the benchmarks, and embeddings of both may stand in one gallery.
             accept_licence: take weights that are for research only.
             threads: for one photo; as many as there are cores when absent.
+            key: of an encrypted gallery; a new one is encrypted with it.
 
         Raises:
-            GalleryError: the gallery is of another model, or cannot be opened.
+            GalleryError: the gallery is of another model or key, or cannot be opened.
             ModelError: no such pack, or its models cannot be had.
         """
-        place = folder if is_address(folder) else absolute(folder)
-        exists = gallery_exists(place)
+        given, folder = folder, absolute(folder)
+        exists = (folder / FILE_NAME).exists()  # not the folder: a run that was killed may have left an empty one
         if not exists and not create:
-            missing = "no such folder" if isinstance(place, Path) else "none of that name"
-            found = "a folder without one" if isinstance(place, Path) and place.is_dir() else missing
-            raise GalleryError(f"{folder}: expected a gallery, got {found}")
-        chosen = _pack_of(place) if pack is None and exists else load_pack(pack or "default")
+            found = "a folder without one" if folder.is_dir() else "no such folder"
+            raise GalleryError(f"{given}: expected a gallery, got {found}")
+        chosen = _pack_of(folder, key) if pack is None and exists else load_pack(pack or "default")
         calibration = calibration_of(chosen)
         for spec in (chosen.detector, chosen.embedder) if not exists else ():
             pull(spec, accept_licence=accept_licence)  # first, so that a missing model leaves no gallery behind
-        gallery = open_gallery(place, model=_embedder_id(chosen))
+        gallery = Gallery.open(folder, model=_embedder_id(chosen), key=key)
         return cls(gallery, chosen, calibration, options, precision, accept_licence, threads or cores())
 
     def close(self) -> None:
@@ -468,14 +468,14 @@ def _embedder_id(pack: Pack) -> EmbedderId:
     return EmbedderId(spec.name, sha256(json.dumps(facts).encode()).hexdigest(), spec.dim)
 
 
-def _pack_of(place: str | Path) -> Pack:
+def _pack_of(folder: Path, key: str | None) -> Pack:
     """The pack that an existing gallery is of."""
-    with open_gallery(place) as gallery:
-        model, shown = gallery.model, gallery.place
+    with Gallery.open(folder, key=key) as gallery:
+        model = gallery.model
     for pack in packs().values():
         if _embedder_id(pack) == model:
             return pack
-    raise GalleryError(f"{shown}: expected a gallery of a known pack, got one of {model}; name its pack's TOML")
+    raise GalleryError(f"{folder}: expected a gallery of a known pack, got one of {model}; name its pack's TOML")
 
 
 def _look(path: Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Photo, list[AnalyzedFace]]:

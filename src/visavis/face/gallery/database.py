@@ -5,6 +5,9 @@ it rebalances a page it may leave an old copy of a row that merely moved. Rows o
 therefore never move: they are appended in the order of their ids and wiped by a same-sized overwrite in
 place, never deleted; compaction copies the living into a new table. Names, which do move, live in a small
 table that is emptied and filled again when a person is forgotten.
+
+With a key the file is SQLCipher's: every page of it and of its write-ahead log is encrypted, and what SQLite sorts
+aside stays in memory. All else is the same.
 """
 
 import contextlib
@@ -13,17 +16,34 @@ import os
 import secrets
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from visavis.errors import GalleryError
+from visavis.errors import GalleryError, InputError, MissingExtraError
 
-__all__ = ["BUSY_MS", "FILE_NAME", "Database", "create"]
+__all__ = [
+    "APPLICATION_ID",
+    "BUSY_MS",
+    "FILE_NAME",
+    "PAGE_BYTES",
+    "SCHEMA_VERSION",
+    "Database",
+    "alone",
+    "check_key",
+    "connect",
+    "create",
+    "driver",
+    "file_of",
+    "needs_key",
+]
 
 FILE_NAME = "gallery.sqlite"
 BUSY_MS = 30_000
+PAGE_BYTES = 16_384
+KEY_LENGTH = 8  # letters at the least
 APPLICATION_ID = 0x76767667  # "vvvg"
 SCHEMA_VERSION = 1
 SCHEMA = f"""
@@ -90,32 +110,55 @@ CREATE TABLE sidecar (            -- what of the search index is on disk; at mos
 """
 
 
+# Two libraries of SQLite in one process do not know of each other's locks, and closing a file by any other way than a
+# library's drops the locks it holds on it. So it is known which galleries are open here, and how.
+_File = tuple[int, int, bool]  # device, number, encrypted
+_opening = threading.RLock()
+_open: Counter[_File] = Counter()
+
+
 class Database:
     """One connection, usable from several threads: every statement and transaction holds a lock.
 
     Args:
         folder: the gallery's; when it is not writable the connection only reads.
+        key: of an encrypted gallery.
 
     Raises:
-        GalleryError: there is no gallery, it is of a newer schema, or the file is something else.
+        GalleryError: there is no gallery, it is of a newer schema, the key is not its key, or the file is
+            something else.
+        MissingExtraError: there is a key, and SQLCipher is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: str | None = None) -> None:
         self.folder = folder
         path = folder / FILE_NAME
         if not path.exists():
             raise GalleryError(f"{folder}: expected a gallery, found none")
-        self.writable = os.access(folder, os.W_OK) and os.access(path, os.W_OK)
         self._lock = threading.RLock()
-        mode = "rw" if self.writable else "ro"
-        # SQLite reads a write-ahead log only beside its -shm file; without a log, immutable asks for neither.
-        log = path.with_name(f"{FILE_NAME}-wal")
-        if not self.writable and not (log.exists() and log.stat().st_size):
-            mode += "&immutable=1"
-        with self._errors():
-            self._connection = _connect(f"{path.absolute().as_uri()}?mode={mode}")
+        self.encrypted = key is not None
+        self._sqlite = driver(key)
+        with _opening:
+            if needs_key(folder) != self.encrypted:
+                raise GalleryError(
+                    f"{folder}: expected a key, got none: the gallery is encrypted, or the file is not a database"
+                    if key is None
+                    else f"{folder}: expected an encrypted gallery, got a key for one that is not: encrypt it first"
+                )
+            self.writable = os.access(folder, os.W_OK) and os.access(path, os.W_OK)
+            mode = "rw" if self.writable else "ro"
+            # SQLite reads a write-ahead log only beside its -shm file; without a log, immutable asks for neither.
+            log = path.with_name(f"{FILE_NAME}-wal")
+            if not self.writable and not (log.exists() and log.stat().st_size):
+                mode += "&immutable=1"
+            with self._errors():
+                self._connection = connect(self._sqlite, f"{_uri(path)}?mode={mode}", key)
+            self._file: _File | None = (*file_of(folder), self.encrypted)
+            _open[self._file] += 1
         try:
             self._check_schema()
+            if self.writable:
+                self.rows("PRAGMA journal_mode = WAL")  # which only a conversion that was killed has left
         except BaseException:
             self.close()
             raise
@@ -207,8 +250,11 @@ class Database:
                 self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, _opening:
             self._connection.close()
+            if self._file is not None:
+                _open[self._file] -= 1
+            self._file = None
 
     def _check_schema(self) -> None:
         [(application,)] = self.rows("PRAGMA application_id")
@@ -224,7 +270,12 @@ class Database:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except self._sqlite.Error as error:
+            if self.encrypted and str(error) == "file is not a database":
+                raise GalleryError(
+                    f"{self.folder}: expected the key that this gallery was encrypted with, got another, or its file "
+                    "is damaged; without the key nobody can read it"
+                ) from None
             hint = {
                 "database is locked": "another process is writing for longer than we wait; try again",
                 "database or disk is full": "free some space; nothing committed is lost",
@@ -233,31 +284,81 @@ class Database:
             raise GalleryError(f"{self.folder}: {error}: {hint}") from error
 
 
-def create(folder: Path, meta: dict[str, str]) -> None:
+def needs_key(folder: Path) -> bool:
+    """Whether the gallery in a folder is encrypted; of a damaged file that is all that can be said."""
+    with _opening:
+        for encrypted in (False, True):
+            if _open[*file_of(folder), encrypted]:
+                return encrypted
+        uri = f"{_uri(folder / FILE_NAME)}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            try:
+                connection.execute("PRAGMA user_version")
+            except sqlite3.DatabaseError as error:
+                return str(error) == "file is not a database"
+    return False
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody opens a gallery in this process meanwhile.
+
+    Raises:
+        GalleryError: somebody has this one open here.
+    """
+    with _opening:
+        if any(_open[*file_of(folder), encrypted] for encrypted in (False, True)):
+            raise GalleryError(
+                f"{folder}: expected to have the gallery alone, but it is open in this process; close it"
+            )
+        yield
+
+
+def file_of(folder: Path) -> tuple[int, int]:
+    """What tells a gallery's file from others, however its folder is called."""
+    status = (folder / FILE_NAME).stat()
+    return status.st_dev, status.st_ino
+
+
+def check_key(key: str) -> None:
+    """Refuse what cannot be a key.
+
+    Raises:
+        InputError: it is too short, or holds what cannot be typed.
+    """
+    if len(key) < KEY_LENGTH or not key.isprintable():  # never shown
+        raise InputError(f"key: expected at least {KEY_LENGTH} printable letters, got {len(key)} or others")
+
+
+def create(folder: Path, meta: dict[str, str], key: str | None = None) -> None:
     """Make an empty gallery unless there is one; two processes may try at once.
 
     A new folder and the file are readable by their owner alone, for they will hold biometric data.
 
     Raises:
         GalleryError: the folder cannot be made or written.
+        InputError: the key cannot be one.
     """
     path = folder / FILE_NAME
     draft = folder / f"{FILE_NAME}.{secrets.token_hex(8)}.new"
+    sqlite = driver(key)
+    if key is not None:
+        check_key(key)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             return
         try:
             draft.touch(mode=0o600)  # SQLite would let others read it; its -wal and -shm files follow suit
-            with contextlib.closing(_connect(f"{draft.absolute().as_uri()}?mode=rw")) as connection:
-                connection.execute("PRAGMA page_size = 16384")
+            with contextlib.closing(connect(sqlite, f"{_uri(draft)}?mode=rw", key)) as connection:
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(SCHEMA)
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             _rename_unless_taken(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite.Error) as error:
         raise GalleryError(f"{folder}: expected a place for a new gallery: {error}") from error
 
 
@@ -279,8 +380,32 @@ def _rename_unless_taken(draft: Path, path: Path) -> None:
             lock.unlink()
 
 
-def _connect(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+def _uri(path: Path) -> str:
+    return path.absolute().as_uri()
+
+
+def driver(key: str | None) -> Any:
+    """Python's own SQLite, or SQLCipher's, which looks the same."""
+    if key is None:
+        return sqlite3
+    try:
+        from sqlcipher3 import dbapi2  # type: ignore[import-untyped]  # typed as sqlite3, whose interface it has
+    except ImportError:
+        raise MissingExtraError(
+            'sqlcipher3: expected it to be installed, as the gallery is encrypted; pip install "visavis[encryption]"'
+        ) from None
+    return dbapi2
+
+
+def connect(sqlite: Any, uri: str, key: str | None) -> sqlite3.Connection:
+    """A connection that deletes for good, and encrypts with a key."""
+    opened = sqlite.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection: sqlite3.Connection = opened
+    if key is not None:
+        connection.execute("PRAGMA cipher_log_level = NONE")  # else it writes to standard error what we raise
+        connection.execute(f"PRAGMA cipher_default_page_size = {PAGE_BYTES}")
+        opened.set_key(key)
+        connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -95,8 +95,12 @@ class _Part:
     def take(self, where: NDArray[Any] | slice) -> "_Part":
         return _Part(*(column[where] for column in self._columns()))
 
-    def then(self, other: "_Part") -> "_Part":
-        return _Part(*map(np.concatenate, zip(self._columns(), other._columns(), strict=True)))
+    @staticmethod
+    def joined(parts: "list[_Part]") -> "_Part":
+        """All rows, in this order."""
+        if len(parts) == 1:
+            return parts[0]
+        return _Part(*map(np.concatenate, zip(*(part._columns() for part in parts), strict=True)))
 
     def positions(self, ids: Ids) -> NDArray[np.intp]:
         """Where those of the given ids that are here are, ascending."""
@@ -117,11 +121,12 @@ class Index:
 
     Args:
         database: SQLite, the truth.
-        folder: where the index lives; made when needed.
+        folder: where the index lives; made when needed. None: in memory only, for vectors that must not lie on disk
+            as they are; it is then read from SQLite anew by each process that searches.
         dim: D.
     """
 
-    def __init__(self, database: Database, folder: Path, dim: int) -> None:
+    def __init__(self, database: Database, folder: Path | None, dim: int) -> None:
         self._database, self._folder, self._dim = database, folder, dim
         self._mapped = False
         self._state: _State | None = None  # what `_base` shows
@@ -145,7 +150,9 @@ class Index:
                 continue
             ids, similarities = zip(*blocks, strict=True)
             return np.concatenate(ids), np.concatenate(similarities)
-        raise GalleryError(f"{self._folder}: expected rows that agree with the database, got others once rebuilt")
+        raise GalleryError(
+            f"{self._database.folder}: expected rows that agree with the database, got others once rebuilt"
+        )
 
     def save(self) -> None:
         """Write what is new and zero what was deleted.
@@ -153,6 +160,8 @@ class Index:
         Raises:
             GalleryError: the folder cannot be written.
         """
+        if self._folder is None:
+            return
         with self._database.locked():
             [(behind,)] = self._database.rows(
                 "SELECT coalesce(max(id), 0) > coalesce((SELECT last_id FROM sidecar), 0) FROM face"
@@ -163,6 +172,8 @@ class Index:
 
     def is_behind(self) -> bool:
         """Whether vectors of deleted faces remain on disk."""
+        if self._folder is None:
+            return False
         [(behind,)] = self._database.rows(
             "SELECT coalesce(max(seq), 0) > coalesce((SELECT gone_seq FROM sidecar), 0) FROM gone"
         )
@@ -174,16 +185,20 @@ class Index:
         with self._database.locked():
             if not self._mapped:
                 self._map(self._read_state())
+            parts = [self._tail]
             while added := self._database.rows(
                 "SELECT id, embedding FROM face JOIN vector ON face_id = id WHERE id > ? ORDER BY id LIMIT ?",
-                (max(self._last_id(self._base), self._last_id(self._tail)), BATCH),
+                (max(self._last_id(self._base), self._last_id(parts[-1])), BATCH),
             ):
                 ids = np.array([row[0] for row in added], np.int64)
                 embeddings = np.frombuffer(b"".join(row[1] for row in added), "<f4").reshape(-1, self._dim)
-                self._tail = self._tail.then(_Part.quantised(ids, embeddings))
-                if len(self._tail.ids) >= SAVE_ROWS and self._database.writable:
+                parts.append(_Part.quantised(ids, embeddings))
+                if self._folder and self._database.writable and sum(len(part.ids) for part in parts) >= SAVE_ROWS:
+                    self._tail = _Part.joined(parts)
                     with contextlib.suppress(GalleryError):  # another writer, a full disk: memory serves
                         self._write(wait_ms=50)
+                    parts = [self._tail]
+            self._tail = _Part.joined(parts)
             self._bury()
             # What is seen inside a transaction may yet be rolled back, and its ids be given again.
             self._mapped = not self._database.in_transaction
@@ -226,6 +241,8 @@ class Index:
         self._map(None)
 
     def _read_state(self) -> _State | None:
+        if self._folder is None:
+            return None
         found = self._database.rows("SELECT generation, rows, last_id, gone_seq FROM sidecar")
         return _State(*found[0]) if found else None
 
@@ -237,7 +254,7 @@ class Index:
         The database's write lock makes one process the writer, and its commit makes the new rows count: what
         a crash leaves beyond them is written over.
         """
-        if self._database.in_transaction:
+        if self._folder is None or self._database.in_transaction:
             return
         try:
             with self._database.transaction(wait_ms=wait_ms):
@@ -247,7 +264,8 @@ class Index:
                 self._bury()
                 old = self._state or _State(secrets.token_hex(8), 0, 0, 0)
                 last_id = max(self._last_id(self._base), self._last_id(self._tail), old.last_id)
-                new = _State(old.generation, self._write_files(old), last_id, self._gone_seq)
+                rows = self._write_files(self._folder, old)
+                new = _State(old.generation, rows, last_id, self._gone_seq)
                 self._database.change("DELETE FROM sidecar")
                 self._database.change("INSERT INTO sidecar VALUES (?, ?, ?, ?)", new)
         except OSError as error:
@@ -256,10 +274,10 @@ class Index:
         if np.isneginf(self._base.errors).sum() * 4 > len(self._base.ids):
             self._restart()  # a quarter is dead: the next generation holds the living
 
-    def _write_files(self, state: _State) -> int:
+    def _write_files(self, folder: Path, state: _State) -> int:
         """Bring the files of `state` up to date; returns the rows they then have."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        for path in self._folder.iterdir():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for path in folder.iterdir():
             if state.generation not in path.name:
                 path.unlink()
         tail = self._tail.take(np.isfinite(self._tail.errors))
@@ -279,6 +297,7 @@ class Index:
         return state.rows + len(tail.ids)
 
     def _path(self, state: _State, kind: str) -> Path:
+        assert self._folder is not None, "what is in memory only has no state"
         return self._folder / f"{state.generation}.{kind}"
 
     def _empty(self) -> _Part:

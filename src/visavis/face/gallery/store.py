@@ -1,7 +1,8 @@
 """A gallery: photos, faces, people and vectors in a folder that survives crashes and forgets when asked to.
 
-The folder holds `gallery.sqlite`, the truth, and `search/`, an index made again when it is lost. A face
-belongs to a photo and to at most one person; a person without a name is a cluster. No id is given twice.
+The folder holds `gallery.sqlite`, the truth, and `search/`, an index made again when it is lost, which an encrypted
+gallery has in memory only. A face belongs to a photo and to at most one person; a person without a name is a cluster.
+No id is given twice.
 """
 
 import contextlib
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError, InputError, expect
 from visavis.face.gallery import changes, portable
 from visavis.face.gallery.changes import PeopleState
-from visavis.face.gallery.copying import FolderRows
 from visavis.face.gallery.database import FILE_NAME, Database, create
+from visavis.face.gallery.encryption import clear_remains
 from visavis.face.gallery.index import Index
 from visavis.face.gallery.records import (
     Counts,
@@ -49,15 +50,15 @@ from visavis.face.gallery.rows import (
 )
 from visavis.face.records import Photo
 
-__all__ = ["FolderGallery"]
+__all__ = ["Gallery"]
 
 COMPACT_ROWS = 1_000  # deleted faces, at the least, before their space is given back
 
 
-class FolderGallery:
-    """Open with `FolderGallery.open`; close it, or use it in a `with`.
+class Gallery:
+    """Open with `Gallery.open`; close it, or use it in a `with`.
 
-    One may be used from several threads (calls take turns, scans overlap), and any number of
+    One Gallery may be used from several threads (calls take turns, scans overlap), and any number of
     processes may open one folder: writers wait for each other, up to 30 s. A change is on disk when its call
     returns or, inside `transaction()`, when that ends. Where SQLite or the file system refuse, a
     GalleryError says so.
@@ -68,42 +69,48 @@ class FolderGallery:
         self._database = database
         meta = dict(database.rows("SELECT key, value FROM meta"))
         self.model = EmbedderId(meta["model_name"], meta["model_sha256"], int(meta["model_dim"]))
-        self._index = Index(database, folder / "search", self.model.dim)
+        self._index = Index(database, None if database.encrypted else folder / "search", self.model.dim)
 
     @classmethod
-    def open(cls, folder: Path, *, model: EmbedderId | None = None) -> Self:
+    def open(cls, folder: Path, *, model: EmbedderId | None = None, key: str | None = None) -> Self:
         """Open a gallery; make it when absent and `model` is given.
 
         Args:
             folder: opened for reading only when it is not writable.
             model: whose embeddings it must hold; None: whichever it holds.
+            key: of an encrypted gallery. A new one is encrypted with it, and lost when it is lost.
 
         Raises:
-            GalleryError: there is no gallery, it is of another model or a newer version, or cannot be read.
+            GalleryError: there is no gallery, it is of another model, another key or a newer version, or cannot be
+                read.
+            InputError: a new gallery's key cannot be one.
+            MissingExtraError: there is a key, and SQLCipher is not installed.
         """
         if model is not None:
             meta = {"model_name": model.name, "model_sha256": model.sha256, "model_dim": str(model.dim)}
             if not (folder / FILE_NAME).exists():
-                create(folder, meta)
-        gallery = cls(folder, Database(folder))
+                create(folder, meta, key)
+        gallery = cls(folder, Database(folder, key))
         if model is not None and model != gallery.model:
             gallery._database.close()
             raise GalleryError(
                 f"{folder}: expected embeddings of {model}, got a gallery of {gallery.model}: embeddings "
                 "of different models cannot be compared; open it with its own, or index into a new folder"
             )
+        if gallery.writable:
+            clear_remains(folder, encrypted=gallery.encrypted)
         if gallery.writable and gallery._index.is_behind():  # a crash came between a deletion and its last bytes
             with contextlib.suppress(GalleryError):
                 gallery._scrub()
         return gallery
 
     @property
-    def place(self) -> str:
-        return str(self.folder)
-
-    @property
     def writable(self) -> bool:
         return self._database.writable
+
+    @property
+    def encrypted(self) -> bool:
+        return self._database.encrypted
 
     def close(self) -> None:
         """Write the search index, unless the disk is full, and let go of the files.
@@ -525,12 +532,21 @@ class FolderGallery:
 
     # The whole
 
-    def rows(self) -> FolderRows:
-        """As `Gallery.rows`."""
-        return FolderRows(self._database)
+    def export_to(self, path: Path, *, plain: bool = False) -> None:
+        """Write everything into one file, as `import_from` reads it; skipped files are left out.
 
-    def export_to(self, path: Path) -> None:
-        """Write everything into one file, as `import_from` reads it; skipped files are left out."""
+        Args:
+            path: the file.
+            plain: that it is not encrypted is known, and meant.
+
+        Raises:
+            GalleryError: the file cannot be written, or the gallery is encrypted and `plain` is not said.
+        """
+        if self.encrypted and not plain:
+            raise GalleryError(
+                f"{path}: expected to be told that the export of an encrypted gallery may be plain, for it is; "
+                "to keep it encrypted copy its folder"
+            )
         portable.write(self._database, self.model, path)
 
     def import_from(self, path: Path) -> Imported:
@@ -561,7 +577,8 @@ class FolderGallery:
                 """INSERT INTO meta SELECT 'compacted_to', max(seq) FROM gone
                 WHERE true ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
             )
-        self._database.vacuum()
+        if not self.encrypted:  # it would all be in memory: encrypted, the space is kept for faces to come
+            self._database.vacuum()
         self._database.truncate_log()
 
     def _is_wasteful(self) -> bool:
