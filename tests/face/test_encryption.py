@@ -15,7 +15,7 @@ from tests.face.fake_pack import photo
 from tests.face.small_gallery import DIM, JPEG, MODEL, add, contents, new_face, unit
 from visavis.errors import GalleryError, InputError, MissingExtraError
 from visavis.face import FaceSystem
-from visavis.face.gallery import Gallery, encryption
+from visavis.face.gallery import FolderGallery, encryption
 from visavis.face.gallery.database import needs_key
 
 pytest.importorskip("sqlcipher3")
@@ -46,7 +46,7 @@ def told(folder, *seeds):
 
 
 def fill(folder, key, count=40):
-    gallery = Gallery.open(folder, model=MODEL, key=key)
+    gallery = FolderGallery.open(folder, model=MODEL, key=key)
     for seed in range(count):
         add(gallery, seed, seed, path=PHOTO if seed == 3 else None)
     gallery.enroll([4], NAME)
@@ -95,7 +95,7 @@ def test_a_folder_tells_nothing_while_open_nor_after_a_kill_nor_closed(tmp_path)
         assert told(folder, 3, 7) == set()
         process.kill()
     assert told(folder, 3, 7) == set()
-    with Gallery.open(folder, key=KEY) as gallery:
+    with FolderGallery.open(folder, key=KEY) as gallery:
         assert gallery.counts().faces == 40
         assert gallery.search(unit(7)[None], 1)[0] == 8
     assert told(folder, 3, 7) == set()
@@ -104,12 +104,12 @@ def test_a_folder_tells_nothing_while_open_nor_after_a_kill_nor_closed(tmp_path)
 
 def test_it_answers_as_a_plain_one_does(tmp_path, plain):
     queries = np.stack([unit(seed) for seed in range(100, 120)])
-    with Gallery.open(plain[0]) as one, fill(tmp_path / "other", KEY) as other:
+    with FolderGallery.open(plain[0]) as one, fill(tmp_path / "other", KEY) as other:
         assert (one.encrypted, other.encrypted) == (False, True)
         assert contents(one) == contents(other)
         for found, expected in zip(other.search(queries, 7), one.search(queries, 7), strict=True):
             assert np.array_equal(found, expected)
-        with Gallery.open(other.folder, key=KEY) as second:
+        with FolderGallery.open(other.folder, key=KEY) as second:
             add(second, 100, 100)
             assert second.forget(second.find_person(NAME)) == 1
         assert other.search(unit(100)[None], 1)[0] == 41
@@ -125,13 +125,13 @@ def test_keys_that_do_not_open(tmp_path, plain, capfd):
         (KEY.upper(), "expected the key that this gallery was encrypted with"),
     ):
         with pytest.raises(GalleryError, match=message):
-            Gallery.open(tmp_path / "e", key=key)
+            FolderGallery.open(tmp_path / "e", key=key)
     with pytest.raises(GalleryError, match="expected an encrypted gallery, got a key for one that is not"):
-        Gallery.open(plain[0], key=KEY)
+        FolderGallery.open(plain[0], key=KEY)
     for bad in ("", "7 signs.", "one\nline and another"):
         if len(bad) != 8:
             with pytest.raises(InputError, match="key: expected at least 8 printable letters"):
-                Gallery.open(tmp_path / "new", model=MODEL, key=bad)
+                FolderGallery.open(tmp_path / "new", model=MODEL, key=bad)
             with pytest.raises(InputError, match="key: expected at least 8 printable letters"):
                 encryption.encrypt(plain[0], bad)
     assert not (tmp_path / "new").exists()
@@ -143,16 +143,16 @@ def test_keys_that_do_not_open(tmp_path, plain, capfd):
 def test_quotes_and_other_alphabets_in_a_key(tmp_path):
     key = """it's "quoted"; --\\ äöü 钥匙 🔑"""
     fill(tmp_path / "g", key, 8).close()
-    with Gallery.open(tmp_path / "g", key=key) as gallery:
+    with FolderGallery.open(tmp_path / "g", key=key) as gallery:
         assert gallery.counts().faces == 8
 
 
 def test_without_sqlcipher_the_cure_is_told(tmp_path, plain, monkeypatch):
     monkeypatch.setitem(sys.modules, "sqlcipher3", None)
-    for call in (lambda: Gallery.open(tmp_path / "n", model=MODEL, key=KEY), lambda: encryption.encrypt(plain[0], KEY)):
+    for call in (lambda: FolderGallery.open(tmp_path / "n", model=MODEL, key=KEY), lambda: encryption.encrypt(plain[0], KEY)):
         with pytest.raises(MissingExtraError, match=r'pip install "visavis\[encryption\]"'):
             call()
-    with Gallery.open(plain[0]) as gallery:
+    with FolderGallery.open(plain[0]) as gallery:
         assert contents(gallery) == plain[1]
 
 
@@ -213,13 +213,13 @@ def test_encrypt_rekey_decrypt_lose_nothing_and_wipe_what_was(tmp_path, plain):
         assert {path.name for path in folder.rglob("*")} <= {"gallery.sqlite", "search"}
         assert (folder / "gallery.sqlite").stat().st_mode & 0o777 == 0o600
         assert (told(folder, 3, 7) == set()) == (key is not None)
-        with Gallery.open(folder, key=key) as gallery:
+        with FolderGallery.open(folder, key=key) as gallery:
             assert contents(gallery) == held
             assert gallery.search(unit(3)[None], 1)[0] == 4
             assert gallery._database.rows("PRAGMA journal_mode") == [("wal",)]
             assert gallery._database.rows("PRAGMA integrity_check") == [("ok",)]
     assert any("vectors" in path.name for path in witnesses)
-    with Gallery.open(folder) as gallery:
+    with FolderGallery.open(folder) as gallery:
         assert add(gallery, 99, 99) == [41], "no id is given twice"
 
 
@@ -241,7 +241,7 @@ def test_conversions_refuse_what_they_cannot_do(tmp_path, plain):
     with pytest.raises(GalleryError, match="photos: expected no uploaded photos, which would stay as they are"):
         encryption.encrypt(folder, KEY)
     (folder / "photos" / "ab" / "cd.jpg").unlink()
-    with Gallery.open(folder) as gallery:
+    with FolderGallery.open(folder) as gallery:
         with pytest.raises(GalleryError, match="it is open in this process; close it"):
             encryption.encrypt(folder, KEY)
         assert contents(gallery) == held
@@ -257,7 +257,7 @@ def test_a_gallery_that_is_open_elsewhere_is_not_converted(tmp_path, key):
             encryption.encrypt(folder, OTHER) if key is None else encryption.decrypt(folder, key)
         process.stdin.close()
         assert process.wait() == 0
-    with Gallery.open(folder, key=key) as gallery:
+    with FolderGallery.open(folder, key=key) as gallery:
         assert gallery.counts().faces == 40
     assert {path.name for path in folder.iterdir()} <= {"gallery.sqlite", "search"}
 
@@ -301,14 +301,14 @@ def test_a_conversion_that_is_killed_has_happened_or_not(tmp_path, way, step, wh
         process.communicate()
     assert process.returncode == 9
     now = ({None, KEY} - {key}).pop() if converted else key
-    with Gallery.open(folder, key=now) as gallery:
+    with FolderGallery.open(folder, key=now) as gallery:
         assert contents(gallery) == held
         assert gallery._database.rows("PRAGMA journal_mode") == [("wal",)]
         assert not [path for path in folder.iterdir() if path.suffix in (".old", ".converted")]
         assert gallery.encrypted == (told(folder, 3) == set())
     if not converted:
         getattr(encryption, way)(folder, KEY)
-        with Gallery.open(folder, key=None if key else KEY) as gallery:
+        with FolderGallery.open(folder, key=None if key else KEY) as gallery:
             assert contents(gallery) == held
 
 
@@ -321,7 +321,7 @@ def test_a_full_disk_leaves_the_gallery_as_it_was(plain, monkeypatch):
     monkeypatch.setattr(encryption, "_copy", full)
     with pytest.raises(GalleryError, match="No space left on device: the gallery cannot be converted; it is as it was"):
         encryption.encrypt(folder, KEY)
-    with Gallery.open(folder) as gallery:
+    with FolderGallery.open(folder) as gallery:
         assert contents(gallery) == held
 
 
@@ -345,7 +345,7 @@ def test_an_export_is_plain_only_when_told(tmp_path):
             gallery.export_to(tmp_path / "file")
         assert not (tmp_path / "file").exists()
         gallery.export_to(tmp_path / "file", plain=True)
-        with Gallery.open(tmp_path / "new", model=MODEL, key=OTHER) as new:
+        with FolderGallery.open(tmp_path / "new", model=MODEL, key=OTHER) as new:
             assert new.import_from(tmp_path / "file").faces == 8
             assert new.counts() == gallery.counts()
 

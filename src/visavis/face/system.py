@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError, InputError, ModelError, PhotoError
 from visavis.face.analyze import AnalyzedFace, Analyzer
 from visavis.face.cluster import cluster
-from visavis.face.gallery import EmbedderId, Embeddings, FaceRow, Gallery
-from visavis.face.gallery.database import FILE_NAME
+from visavis.face.gallery import EmbedderId, Embeddings, FaceRow, Gallery, open_gallery
+from visavis.face.gallery.milvus import is_address
+from visavis.face.gallery.opening import gallery_exists
 from visavis.face.indexing import IndexReport, absolute, index
 from visavis.face.match import Calibration, calibration_of, template
 from visavis.face.models import Pack, load_pack, packs, pull
@@ -142,7 +143,7 @@ class FaceSystem:
         """Open a gallery, and make it when absent.
 
         Args:
-            folder: the gallery's.
+            folder: the gallery's, or the URL of one on Milvus, `milvus://HOST:PORT/NAME`.
             pack: name of the models, or path of a pack's TOML. When absent, an existing gallery's own, and "default"
                 for a new one.
             create: False: refuse to make a gallery.
@@ -157,16 +158,17 @@ class FaceSystem:
             GalleryError: the gallery is of another model or key, or cannot be opened.
             ModelError: no such pack, or its models cannot be had.
         """
-        given, folder = folder, absolute(folder)
-        exists = (folder / FILE_NAME).exists()  # not the folder: a run that was killed may have left an empty one
+        place = folder if is_address(folder) else absolute(folder)
+        exists = gallery_exists(place)
         if not exists and not create:
-            found = "a folder without one" if folder.is_dir() else "no such folder"
-            raise GalleryError(f"{given}: expected a gallery, got {found}")
-        chosen = _pack_of(folder, key) if pack is None and exists else load_pack(pack or "default")
+            missing = "no such folder" if isinstance(place, Path) else "none of that name"
+            found = "a folder without one" if isinstance(place, Path) and place.is_dir() else missing
+            raise GalleryError(f"{folder}: expected a gallery, got {found}")
+        chosen = _pack_of(place, key) if pack is None and exists else load_pack(pack or "default")
         calibration = calibration_of(chosen)
         for spec in (chosen.detector, chosen.embedder) if not exists else ():
             pull(spec, accept_licence=accept_licence)  # first, so that a missing model leaves no gallery behind
-        gallery = Gallery.open(folder, model=_embedder_id(chosen), key=key)
+        gallery = open_gallery(place, model=_embedder_id(chosen), key=key)
         return cls(gallery, chosen, calibration, options, precision, accept_licence, threads or cores())
 
     def close(self) -> None:
@@ -468,14 +470,14 @@ def _embedder_id(pack: Pack) -> EmbedderId:
     return EmbedderId(spec.name, sha256(json.dumps(facts).encode()).hexdigest(), spec.dim)
 
 
-def _pack_of(folder: Path, key: str | None) -> Pack:
+def _pack_of(place: str | Path, key: str | None) -> Pack:
     """The pack that an existing gallery is of."""
-    with Gallery.open(folder, key=key) as gallery:
-        model = gallery.model
+    with open_gallery(place, key=key) as gallery:
+        model, shown = gallery.model, gallery.place
     for pack in packs().values():
         if _embedder_id(pack) == model:
             return pack
-    raise GalleryError(f"{folder}: expected a gallery of a known pack, got one of {model}; name its pack's TOML")
+    raise GalleryError(f"{shown}: expected a gallery of a known pack, got one of {model}; name its pack's TOML")
 
 
 def _look(path: Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Photo, list[AnalyzedFace]]:

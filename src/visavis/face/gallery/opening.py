@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from visavis.errors import InputError
 from visavis.face.gallery.database import FILE_NAME
 from visavis.face.gallery.milvus import Address, MilvusGallery, is_address
 from visavis.face.gallery.protocol import Gallery
@@ -11,21 +12,24 @@ from visavis.face.gallery.store import FolderGallery
 __all__ = ["gallery_exists", "open_gallery"]
 
 
-def open_gallery(place: str | Path, *, model: EmbedderId | None = None) -> Gallery:
+def open_gallery(place: str | Path, *, model: EmbedderId | None = None, key: str | None = None) -> Gallery:
     """Open a gallery; make it when absent and `model` is given.
 
     Args:
         place: a folder, or the URL of a gallery on Milvus, `milvus://HOST:PORT/NAME`.
         model: whose embeddings it must hold; None: whichever it holds.
+        key: of an encrypted folder; a new one is encrypted with it.
 
     Raises:
-        GalleryError: there is no gallery, it is of another model or a newer version, or cannot be read.
-        InputError: the URL is none.
+        GalleryError: there is no gallery, it is of another model, another key or a newer version, or cannot be read.
+        InputError: the URL is none, or has a key, which Milvus does not take.
         MissingExtraError: it is on Milvus, whose client is not installed.
     """
     if is_address(place):
+        if key is not None:
+            raise InputError("key: expected none for a gallery on Milvus, whose servers encrypt their disks themselves")
         return MilvusGallery.open(Address.parse(str(place)), model=model)
-    return FolderGallery.open(Path(place), model=model)
+    return FolderGallery.open(Path(place), model=model, key=key)
 
 
 def gallery_exists(place: str | Path) -> bool:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError, InputError, expect
 from visavis.face.gallery import changes, portable
 from visavis.face.gallery.changes import PeopleState
+from visavis.face.gallery.copying import FolderRows
 from visavis.face.gallery.database import FILE_NAME, Database, create
 from visavis.face.gallery.encryption import clear_remains
 from visavis.face.gallery.index import Index
@@ -50,15 +51,15 @@ from visavis.face.gallery.rows import (
 )
 from visavis.face.records import Photo
 
-__all__ = ["Gallery"]
+__all__ = ["FolderGallery"]
 
 COMPACT_ROWS = 1_000  # deleted faces, at the least, before their space is given back
 
 
-class Gallery:
-    """Open with `Gallery.open`; close it, or use it in a `with`.
+class FolderGallery:
+    """Open with `FolderGallery.open`; close it, or use it in a `with`.
 
-    One Gallery may be used from several threads (calls take turns, scans overlap), and any number of
+    One may be used from several threads (calls take turns, scans overlap), and any number of
     processes may open one folder: writers wait for each other, up to 30 s. A change is on disk when its call
     returns or, inside `transaction()`, when that ends. Where SQLite or the file system refuse, a
     GalleryError says so.
@@ -103,6 +104,10 @@ class Gallery:
             with contextlib.suppress(GalleryError):
                 gallery._scrub()
         return gallery
+
+    @property
+    def place(self) -> str:
+        return str(self.folder)
 
     @property
     def writable(self) -> bool:
@@ -531,6 +536,10 @@ class Gallery:
         return len(ids)
 
     # The whole
+
+    def rows(self) -> FolderRows:
+        """As `Gallery.rows`."""
+        return FolderRows(self._database)
 
     def export_to(self, path: Path, *, plain: bool = False) -> None:
         """Write everything into one file, as `import_from` reads it; skipped files are left out.
