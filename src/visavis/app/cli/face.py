@@ -42,7 +42,7 @@ Index a folder, give the people it finds a name, then ask who is in other photos
     visavis face identify party.jpg
 
 Photos stay where they are and are never changed. What is learned about them is kept in the gallery, a folder on this
-computer; `forget` deletes what it holds of a person.
+computer; `forget` deletes what it holds of a person. With --server a gallery is asked that `visavis serve` has.
 """
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
@@ -56,7 +56,9 @@ app.add_typer(evaluation.app)
 
 @app.command("index")
 def _index(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of photos, or photos.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of photos, or photos; of the server, with --server.")
+    ],
     gallery: GalleryFolder = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
@@ -73,8 +75,9 @@ def _index(
 ) -> None:
     """Take in photos and sort their faces into people.
 
-    Only new and changed photos are looked at; moved and deleted ones are noticed. Stop it at any time: what is done
-    is kept, and the next run goes on. Exits with 1 when files were skipped; each is listed with the reason.
+    Only new and changed photos are looked at; moved and deleted ones are noticed. Stop it at any time, a server's work
+    too: what is done is kept, and the next run goes on. Exits with 1 when files were skipped; each is listed with the
+    reason.
     """
     asked = open_server(
         server,

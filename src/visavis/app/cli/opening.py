@@ -68,7 +68,7 @@ ServerUrl = Annotated[
     typer.Option(
         "--server",
         envvar="VISAVIS_SERVER",
-        help="The URL of a `visavis serve` to ask, instead of a gallery of this computer.",
+        help="The URL of a `visavis serve` to ask, instead of a gallery.",
         show_default=False,
     ),
 ]
@@ -113,7 +113,7 @@ def open_gallery(gallery: str | None) -> "Gallery":
 def open_server(
     url: str | None, token_file: Path | None, *, gallery: str | None = None, **only_here: object
 ) -> "FaceClient | None":
-    """The server that a command is to ask; None: it is meant for a gallery of this computer.
+    """The server that a command is to ask; None: it is meant for a gallery.
 
     What stands on the command line counts more than what the environment says.
 
@@ -122,6 +122,10 @@ def open_server(
         token_file: with its token.
         gallery: that the command was given.
         only_here: further options by their names, which make no sense to a server.
+
+    Raises:
+        BadParameter: the options exclude each other.
+        InputError: the file holds no token, or the URL is none.
     """
     if url is None or (_is_given("gallery", gallery) and not _is_given("server", url)):
         if token_file is not None:
@@ -132,10 +136,14 @@ def open_server(
     for name, value in only_here.items():
         if _is_given(name, value):
             hint = f"--{name.replace('_', '-')}"
-            raise typer.BadParameter("expected a gallery of this computer; a server decides it", param_hint=hint)
+            raise typer.BadParameter("goes with --gallery; a server decides it itself", param_hint=hint)
+    from visavis.errors import InputError
     from visavis.face.client import FaceClient
 
-    return FaceClient(url, token=None if token_file is None else token_file.read_text().strip())
+    token = None if token_file is None else token_file.read_text().strip()
+    if token == "":
+        raise InputError(f"token-file: expected a token, got none in {token_file}")
+    return FaceClient(url, token=token)
 
 
 def ask_gallery(gallery: str | None, url: str | None, token_file: Path | None) -> "LocalGallery | FaceClient":
