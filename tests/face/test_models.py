@@ -33,14 +33,15 @@ def pack_of(tmp_path):
     return load
 
 
-def test_packs_are_made_of_a_detector_and_an_embedder():
-    assert {name: (pack.detector.name, pack.embedder.name) for name, pack in packs().items()} == {
-        "default": ("centerface", "dlib-resnet-v1"),
-        "fast": ("yunet-2023mar", "face-reidentification-retail-0095"),
+def test_packs_are_made_of_a_detector_an_embedder_and_a_judge_of_liveness():
+    assert {name: (pack.detector.name, pack.embedder.name, pack.liveness.name) for name, pack in packs().items()} == {
+        "default": ("centerface", "dlib-resnet-v1", "face-anti-spoofing"),
+        "fast": ("yunet-2023mar", "face-reidentification-retail-0095", "face-anti-spoofing"),
     }
     for spec in models().values():
-        assert spec.role == ("embedder" if spec.template else "detector")
-        assert (spec.dim is None) == (spec.role == "detector")
+        assert spec.role == ("embedder" if spec.template else "liveness" if spec.crop else "detector")
+        assert (spec.dim is None) == (spec.role != "embedder")
+        assert (spec.threshold is None) == (spec.role != "liveness")
         assert not spec.licence.research_only
 
 
@@ -190,3 +191,38 @@ def test_packs_that_are_not_there(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"a = '\xe9'")
     with pytest.raises(ModelError, match="pack latin.toml: expected TOML in UTF-8"):
         load_pack(tmp_path / "latin.toml")
+
+
+def test_liveness_is_left_out_named_or_described(pack_of):
+    line = re.search(r'liveness = "minifasnet-v2".*\n', EXAMPLE)[0]
+    assert pack_of().liveness == models()["minifasnet-v2"]
+    assert pack_of(line, "").liveness is None
+    table = """[liveness]
+        name = "mine"
+        kind = "minifasnet"
+        width = 80
+        height = 80
+        colour = "BGR"
+        crop = 4.0
+        threshold = 0.9
+        licence = "MIT"
+        files = [{ name = "x.onnx", size = 1, sha256 = "%s" }]
+
+        [embedder]""" % ("0" * 64)
+    text = EXAMPLE.replace(line, "")
+    assert text.count("[embedder]") == 1
+    mine = pack_of(EXAMPLE, text.replace("[embedder]", table)).liveness
+    assert (mine.role, mine.crop, mine.threshold, mine.input.width, mine.template) == ("liveness", 4.0, 0.9, 80, None)
+    for old, new, told in (
+        ("crop = 4.0", "crop = 0.4", "liveness.crop: expected a number of at least 0.5, got 0.4"),
+        ("threshold = 0.9", "threshold = 1.5", r"liveness.threshold: expected a number in \[0, 1\], got 1.5"),
+        ("threshold = 0.9", "", r"liveness.threshold: expected a number in \[0, 1\], got nothing"),
+        ("crop = 4.0", "crop = 4.0\ndim = 3", "expected only the keys .*got 'dim'"),
+        ('kind = "minifasnet"', 'kind = "embedder"', "liveness.template: expected"),
+    ):
+        with pytest.raises(ModelError, match=told):
+            pack_of(EXAMPLE, text.replace("[embedder]", table.replace(old, new)))
+    with pytest.raises(
+        ModelError, match="liveness: expected a table, or one of face-anti-spoofing, minifasnet-v2, got"
+    ):
+        pack_of('"minifasnet-v2"', '"centerface"')

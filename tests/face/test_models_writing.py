@@ -67,7 +67,13 @@ def test_reads_back_as_it_was(spec, calibration):
 def test_packs_of_the_manifest(name):
     pack = packs()[name]
     assert read(pack_toml(pack, FOLDER)) == replace(pack, name="mine")
-    assert len(pack_toml(pack, FOLDER).splitlines()) == 2
+    assert len(pack_toml(pack, FOLDER).splitlines()) == 3
+
+
+def test_a_judge_of_liveness_of_one_s_own():
+    judge = replace(models()["minifasnet-v2"], name="other-fas", crop=4.0, threshold=0.25)
+    pack = Pack("mine", models()["centerface"], models()["dlib-resnet-v1"], None, judge)
+    assert read(pack_toml(pack, FOLDER)) == pack
 
 
 def test_a_detector_of_one_s_own():

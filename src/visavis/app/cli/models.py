@@ -77,7 +77,7 @@ def describe(spec: "ModelSpec") -> dict[str, Any]:
     return {
         "name": spec.name,
         "role": spec.role,
-        "packs": [pack.name for pack in packs().values() if spec in (pack.detector, pack.embedder)],
+        "packs": [pack.name for pack in packs().values() if spec in (pack.detector, pack.embedder, pack.liveness)],
         "licence": {
             "name": spec.licence.name,
             "url": spec.licence.url,

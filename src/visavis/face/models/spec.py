@@ -18,12 +18,14 @@ from visavis.face.models.sources import HttpsSource, NpmSource, PathSource, Pypi
 
 __all__ = ["Licence", "ModelFile", "ModelInput", "ModelSpec", "Pack", "load_pack", "models", "packs"]
 
-Role = Literal["detector", "embedder"]
+Role = Literal["detector", "embedder", "liveness"]
 ROLES: dict[str, Role] = {  # kind, that is how the outputs are read, to role
     "centerface": "detector",
     "yunet": "detector",
     "dlib-resnet": "embedder",
     "embedder": "embedder",
+    "deep-tree": "liveness",
+    "minifasnet": "liveness",
 }
 TEMPLATES = (
     "arcface-112",
@@ -72,6 +74,8 @@ class ModelSpec:
     template: str | Points | None = None  # embedders: a name in TEMPLATES, or five (x, y) in input pixels
     dim: int | None = None  # embedders; None: the loaded model tells
     flip: bool = False  # embedders: average with the mirrored crop, for twice the cost
+    crop: float | None = None  # liveness: what the network sees, in sides of the face's box
+    threshold: float | None = None  # liveness: scores from here on count as live
 
     @property
     def role(self) -> Role:
@@ -89,6 +93,7 @@ class Pack:
     detector: ModelSpec
     embedder: ModelSpec
     calibration: Path | None = None  # a user's own; None: the one shipped for the pair of models
+    liveness: ModelSpec | None = None  # runs only when asked for; matching does without
 
 
 def models() -> dict[str, ModelSpec]:
@@ -104,9 +109,11 @@ def packs() -> dict[str, Pack]:
 def load_pack(name_or_path: str | Path) -> Pack:
     """A pack of the manifest by name, or a user's own by the path of its TOML.
 
-    `detector` and `embedder` are each the name of a known model, or a table that describes one. An example::
+    `detector`, `embedder` and, where it is wanted, `liveness` are each the name of a known model, or a table that
+    describes one. An example::
 
         detector = "centerface"
+        liveness = "minifasnet-v2"      # may be left out; a table has kind, width, height, crop and threshold
         calibration = "my-pack.json"    # what `visavis face calibrate` wrote; needed to match, not to calibrate
 
         [embedder]
@@ -159,8 +166,8 @@ def _manifest() -> tuple[dict[str, ModelSpec], dict[str, Pack]]:
 
 
 def _pack(table: Table, name: str, known: dict[str, ModelSpec], folder: Path) -> Pack:
-    slots = {}
-    for role in ("detector", "embedder"):
+    slots: dict[str, ModelSpec] = {}
+    for role in ("detector", "embedder", *(["liveness"] if "liveness" in table else [])):
         wanted = f"a table, or one of {', '.join(key for key, spec in known.items() if spec.role == role)}"
         value = table.take(role, wanted, lambda v: isinstance(v, dict) or (isinstance(v, str) and v in known))
         spec = known[value] if isinstance(value, str) else _own_model(Table(table.path(role), value), folder)
@@ -169,7 +176,7 @@ def _pack(table: Table, name: str, known: dict[str, ModelSpec], folder: Path) ->
         slots[role] = spec
     calibration = folder / Path(table.text("calibration")).expanduser() if "calibration" in table else None
     table.close()
-    return Pack(name, slots["detector"], slots["embedder"], calibration)
+    return Pack(name, slots["detector"], slots["embedder"], calibration, slots.get("liveness"))
 
 
 def _own_model(table: Table, folder: Path) -> ModelSpec:
@@ -179,15 +186,15 @@ def _own_model(table: Table, folder: Path) -> ModelSpec:
 
 def _model(table: Table, name: str, folder: Path) -> ModelSpec:
     kind = table.choice("kind", *ROLES)
-    embeds = ROLES[kind] == "embedder"
+    embeds, judges = ROLES[kind] == "embedder", ROLES[kind] == "liveness"
     spec = ModelSpec(
         name=name,
         kind=kind,
         licence=_licence(table),
         input=ModelInput(
             colour="RGB" if table.choice("colour", "RGB", "BGR") == "RGB" else "BGR",
-            width=table.whole("width") if embeds else None,
-            height=table.whole("height") if embeds else None,
+            width=table.whole("width") if embeds or judges else None,
+            height=table.whole("height") if embeds or judges else None,
             mean=_three(table, "mean", 0.0),
             scale=_three(table, "scale", 1.0),
         ),
@@ -196,6 +203,10 @@ def _model(table: Table, name: str, folder: Path) -> ModelSpec:
         template=_template(table) if embeds else None,
         dim=table.whole("dim") if embeds and "dim" in table else None,
         flip=table.flag("flip", False) if embeds else False,
+        crop=table.take("crop", "a number of at least 0.5", lambda v: _is_number(v) and v >= 0.5) if judges else None,
+        threshold=table.take("threshold", "a number in [0, 1]", lambda v: _is_number(v) and 0 <= v <= 1)
+        if judges
+        else None,
     )
     table.close()
     return spec

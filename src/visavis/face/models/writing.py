@@ -19,7 +19,9 @@ def pack_toml(pack: Pack, folder: Path) -> str:
     that the folder can be moved; others by their full path. The pack's name is not in the text: it is the file's.
     """
     named, tables = [], []
-    for role, spec in (("detector", pack.detector), ("embedder", pack.embedder)):
+    for role, spec in (("detector", pack.detector), ("embedder", pack.embedder), ("liveness", pack.liveness)):
+        if spec is None:
+            continue
         if models().get(spec.name) == spec:
             named.append(f"{role} = {_text(spec.name)}")
         else:
@@ -39,7 +41,7 @@ def _model(key: str, spec: ModelSpec, folder: Path) -> Iterator[str]:
     yield f"kind = {_text(spec.kind)}"
     yield f"licence = {{ {', '.join(parts)} }}"
     yield f"colour = {_text(spec.input.colour)}"
-    if spec.role == "embedder":
+    if spec.role != "detector":
         yield f"width = {spec.input.width}"
         yield f"height = {spec.input.height}"
     yield f"mean = {_numbers(spec.input.mean)}"
@@ -52,6 +54,9 @@ def _model(key: str, spec: ModelSpec, folder: Path) -> Iterator[str]:
         yield f"dim = {spec.dim}"
     if spec.flip:
         yield "flip = true"
+    if spec.role == "liveness":
+        yield f"crop = {spec.crop}"
+        yield f"threshold = {spec.threshold}"
     if spec.outputs:
         yield f"outputs = [{', '.join(map(_text, spec.outputs))}]"
     for variant in spec.variants:
