@@ -20,7 +20,20 @@ export function address(path, query = {}) {
 }
 
 /** The API's answer as an object. Throws an ApiError, or an AbortError once `signal` says so. */
-export async function api(path, { method = "GET", query, json, form, headers, signal } = {}) {
+export async function api(path, options) {
+  const { status, text } = await ask(path, options);
+  return answer(status, text);
+}
+
+/** As `api`, for changes of people: {body, change}; `undo(change)` takes it back. */
+export async function change(path, options) {
+  const { status, text, headers } = await ask(path, { method: "POST", ...options });
+  return { body: answer(status, text), change: headers.get("Visavis-Change") };
+}
+
+export const undo = (number) => api(`/changes/${number}/undo`, { method: "POST" });
+
+async function ask(path, { method = "GET", query, json, form, headers, signal } = {}) {
   const request = { method, headers: { ...headers }, body: form, signal };
   if (json !== undefined) {
     request.headers["Content-Type"] = "application/json";
@@ -32,7 +45,7 @@ export async function api(path, { method = "GET", query, json, form, headers, si
       await later(1000 * Number(response.headers.get("Retry-After") ?? 1), signal);
       continue;
     }
-    return answer(response.status, await response.text());
+    return { status: response.status, text: await response.text(), headers: response.headers };
   }
 }
 
