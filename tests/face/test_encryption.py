@@ -149,7 +149,10 @@ def test_quotes_and_other_alphabets_in_a_key(tmp_path):
 
 def test_without_sqlcipher_the_cure_is_told(tmp_path, plain, monkeypatch):
     monkeypatch.setitem(sys.modules, "sqlcipher3", None)
-    for call in (lambda: FolderGallery.open(tmp_path / "n", model=MODEL, key=KEY), lambda: encryption.encrypt(plain[0], KEY)):
+    for call in (
+        lambda: FolderGallery.open(tmp_path / "n", model=MODEL, key=KEY),
+        lambda: encryption.encrypt(plain[0], KEY),
+    ):
         with pytest.raises(MissingExtraError, match=r'pip install "visavis\[encryption\]"'):
             call()
     with FolderGallery.open(plain[0]) as gallery:
