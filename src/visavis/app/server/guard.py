@@ -6,13 +6,16 @@ its body. A page elsewhere on the web can so neither read an answer nor change a
 
 import asyncio
 import logging
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from fastapi import HTTPException
+from starlette.requests import ClientDisconnect
 
 from visavis.app.server.errors import refusal
 from visavis.app.server.rate import Buckets
@@ -33,7 +36,9 @@ HEADERS = (  # unless a route says otherwise of its answer
 )
 SAFE = ("GET", "HEAD", "OPTIONS")
 BODIES = ("application/json", "multipart/form-data")
+ONCE = ("host", "origin", "sec-fetch-site", "authorization", "content-type", "content-length")  # whom to believe, else?
 IDLE_S = 30.0  # between two pieces of a body
+SLOWEST = 16 * 2**10  # bytes of a body a second, once it has had that time
 OPEN_PATHS = ("/healthz",)  # tells nothing, to anybody
 
 _log = logging.getLogger(__name__)
@@ -63,6 +68,8 @@ class Rules:
     larger: Mapping[str, int] = field(default_factory=dict)  # bytes, by path
     per_second: float = 50.0  # requests of a client, in the long run
     burst: int = 200
+    at_once: int = 400  # requests
+    held_bytes: int = 2**30  # of the bodies of all requests, those of `larger` paths aside
     wrong_tokens: int = 20  # an address may try before it is made to wait, a second each
 
 
@@ -73,6 +80,9 @@ class Guard:
         self._app, self._tokens, self._rules = app, tokens, rules
         self._requests = Buckets(rules.per_second, rules.burst, clock)
         self._failures = Buckets(1.0, rules.wrong_tokens, clock)
+        self._clock = clock
+        self.at_work, self.held_bytes = 0, 0
+        self.refused: Counter[str] = Counter()  # by what was lacking
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -93,10 +103,18 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
+        body = None
+        self.at_work += 1
         try:
-            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            scope.setdefault("state", {})["client"] = self._admit(scope, headers)
-            await self._app(scope, self._measured(scope, headers, receive), answer)
+            headers = _headers(scope)
+            if self.at_work > self._rules.at_once:
+                raise self._busy("requests")
+            client = self._admit(scope, headers)
+            scope.setdefault("state", {})["client"] = client
+            body = self._body(scope, headers, client, receive)
+            await self._app(scope, body.receive, answer)
+        except ClientDisconnect:
+            return
         except HTTPException as refused:
             if started:
                 raise
@@ -107,6 +125,10 @@ class Guard:
                 raise
             failed = HTTPException(500, "the server failed to answer; its log says how")
             await refusal(failed)(scope, receive, answer)
+        finally:
+            self.at_work -= 1
+            if body is not None and not body.large:
+                self.held_bytes -= body.seen
 
     def _admit(self, scope: Scope, headers: Mapping[str, str]) -> Client:
         host = headers.get("host", "")
@@ -124,7 +146,8 @@ class Guard:
             authorization = _from_cookie(headers.get("cookie", ""))
         token = self._token(authorization, address, scope["path"])
         name = address if token is None else token.name
-        if not self._requests.take(name):
+        if not self._requests.take(_network(address) if token is None else token.name):
+            self.refused["rate"] += 1
             raise HTTPException(429, "rate: expected fewer requests, wait a second", {"Retry-After": "1"})
         return Client(name, token, same_origin)
 
@@ -149,41 +172,85 @@ class Guard:
         token = self._tokens.find(secret.strip()) if kind.lower() == "bearer" else None
         if token is not None:
             return token
-        if not self._failures.take(address):
+        self.refused["token"] += 1
+        if not self._failures.take(_network(address)):
             raise HTTPException(429, "Authorization: too many wrong tokens, wait a second", {"Retry-After": "1"})
         raise HTTPException(401, "Authorization: expected a token of this gallery, got another", challenge)
 
-    def _measured(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Receive:
-        """`receive` that counts; refuses at once what says itself that it is too long."""
-        most = self._rules.larger.get(scope["path"], self._rules.body_bytes)
-        too_large = HTTPException(413, f"body: expected at most {most} bytes, got more")
+    def _body(self, scope: Scope, headers: Mapping[str, str], client: Client, receive: Receive) -> "_Body":
+        """The body to come; refuses at once what says itself that it is too long."""
+        # Only whoever may do what needs them may send long bodies, for they are taken in before the route is asked.
+        trusted = client.same_origin if client.token is None else client.token.may("admin")
+        larger = self._rules.larger.get(scope["path"], 0) if trusted else 0
+        body = _Body(self, receive, max(self._rules.body_bytes, larger), large=larger > self._rules.body_bytes)
         length = headers.get("content-length", "0")
-        if not length.isdecimal():
-            raise HTTPException(400, "Content-Length: expected a number")
-        if int(length) > most:
-            raise too_large
+        if not (length.isdecimal() and len(length) < 20):
+            raise HTTPException(400, "Content-Length: expected a number of bytes")
         has_body = int(length) > 0 or "transfer-encoding" in headers
+        body.expect(int(length))
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if has_body and scope["method"] not in SAFE and kind not in BODIES:
             raise HTTPException(415, f"Content-Type: expected {' or '.join(BODIES)}, got {kind!r}")
-        seen, ended = 0, False
+        return body
 
-        async def counted() -> Any:
-            nonlocal seen, ended
-            if ended:  # what comes now is the end of the connection, whenever that is
-                return await receive()
-            try:
-                async with asyncio.timeout(IDLE_S):
-                    message = await receive()
-            except TimeoutError:
-                raise HTTPException(408, f"body: expected more of it within {IDLE_S:g} s") from None
-            seen += len(message.get("body", b""))
-            ended = not message.get("more_body", False)
-            if seen > most:
-                raise too_large
-            return message
+    def _busy(self, what: str) -> HTTPException:
+        self.refused["room"] += 1
+        return HTTPException(503, f"server: expected fewer {what} at once, try again in a second", {"Retry-After": "1"})
 
-        return counted
+
+class _Body:
+    """The body of a request, counted and timed while it comes."""
+
+    def __init__(self, guard: Guard, receive: Receive, most: int, *, large: bool) -> None:
+        self._guard, self._receive, self._most, self.large = guard, receive, most, large
+        self.seen = 0
+        self._ended = False
+        self._start = guard._clock()
+
+    def expect(self, more: int) -> None:
+        """Refuse so many bytes, where they are too many."""
+        if self.seen + more > self._most:
+            raise HTTPException(413, f"body: expected at most {self._most} bytes, got more")
+        if not self.large and self._guard.held_bytes + more > self._guard._rules.held_bytes:
+            raise self._guard._busy("bytes of uploads")
+
+    async def receive(self) -> Any:
+        """The next piece."""
+        if self._ended:  # what comes now is the end of the connection, whenever that is
+            return await self._receive()
+        left = self._start + IDLE_S + self.seen / SLOWEST - self._guard._clock()
+        try:
+            async with asyncio.timeout(min(IDLE_S, left)):
+                message = await self._receive()
+        except TimeoutError:
+            text = f"body: expected more of it within {IDLE_S:g} s, and {SLOWEST >> 10} KiB a second"
+            raise HTTPException(408, text) from None
+        size = len(message.get("body", b""))
+        self.expect(size)
+        self.seen += size
+        if not self.large:
+            self._guard.held_bytes += size
+        self._ended = not message.get("more_body", False)
+        return message
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """By their names in lower case."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key = name.decode("latin-1").lower()
+        if key in headers and key in ONCE:
+            raise HTTPException(400, f"{key}: expected once, got it again")
+        headers[key] = value.decode("latin-1")
+    return headers
+
+
+def _network(address: str) -> str:
+    """What counts as one: an IPv4 address, and of IPv6 the 2^64 that one subscriber has."""
+    try:
+        return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address
+    except ValueError:  # with a zone
+        return address
 
 
 def _from_cookie(text: str) -> str | None:
@@ -196,6 +263,6 @@ def _from_cookie(text: str) -> str | None:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if ":" in host else host
+    """The name in a Host; nothing, where it is none."""
+    found = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:@/\s]+))(?::\d{1,5})?", host)
+    return (found[1] or found[2]) if found else ""
