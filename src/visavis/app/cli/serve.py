@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, open_gallery
 from visavis.app.output import emit, printable
 from visavis.app.server.tokens import Scope, Tokens
+
+if TYPE_CHECKING:
+    from visavis.face.stream.sources import Source
 
 __all__ = ["serve", "tokens"]
 
@@ -52,6 +55,15 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Processes of an index job; all cores when not given.", min=1)] = (
         None
     ),
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stream",
+            metavar="NAME=SOURCE",
+            help="A camera, file or RTSP address that clients may have watched by this name; NAME=@FILE reads it from "
+            "a file, where nobody else sees its password. Give it again for more.",
+        ),
+    ] = None,
     pack: OwnPack = None,
     json: Json = False,
 ) -> None:
@@ -67,11 +79,28 @@ def serve(
         emit({"url": url, "gallery": gallery}, as_json=json, text=f"{printable(gallery)}: {url}, until Ctrl-C")
         sys.stdout.flush()  # who reads a pipe waits for it
 
-    service = Service(gallery, state=state, pack=pack, roots=[path.resolve() for path in root or ()], workers=workers)
+    service = Service(
+        gallery,
+        state=state,
+        pack=pack,
+        roots=[path.resolve() for path in root or ()],
+        workers=workers,
+        streams=dict(map(_source, stream or ())),
+    )
     try:
         serve_http(service, host=host, port=port, names=name or (), on_ready=ready)
     finally:
         service.close()
+
+
+def _source(text: str) -> "tuple[str, Source]":
+    """A name and a source of `NAME=SOURCE`; what is wrong with a source is told without its password."""
+    from visavis.face.stream.sources import Source
+
+    name, equals, source = text.partition("=")
+    if not (equals and name.strip() and name.isprintable() and "/" not in name):
+        raise typer.BadParameter("expected NAME=SOURCE with a printable name", param_hint="--stream")
+    return name, Source.parse(Path(source[1:]).read_text().strip() if source.startswith("@") else source)
 
 
 @tokens.command("add")

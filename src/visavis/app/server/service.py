@@ -7,7 +7,7 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ from visavis.app.server.changes import Changes
 from visavis.app.server.decoding import Decoders, Limits, TooLargeError
 from visavis.app.server.jobs import Jobs
 from visavis.app.server.likeness import Likeness
+from visavis.app.server.streams import Streams
 from visavis.app.server.tokens import Tokens
 from visavis.errors import BusyError, GalleryError, InputError, PhotoError
 from visavis.face.gallery import Gallery, Imported
@@ -25,6 +26,7 @@ from visavis.face.indexing import IndexReport, absolute
 from visavis.face.match import Calibration
 from visavis.face.models import Pack
 from visavis.face.photos import Decoded
+from visavis.face.stream.sources import Source
 from visavis.face.system import ClusterReport, FaceSystem, Hit, Identified, Verified
 from visavis.face.workers import AnalysisOptions, cores
 
@@ -58,6 +60,7 @@ class Service:
         limits: of an uploaded photo.
         upload_bytes: of one photo.
         workers: processes of an index job; as many as there are cores when absent.
+        streams: sources of moving pictures that clients may have watched, by name.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Service:
         limits: Limits | None = None,
         upload_bytes: int = 32 * 2**20,
         workers: int | None = None,
+        streams: Mapping[str, Source] | None = None,
     ) -> None:
         self._place, self._pack, self._workers = gallery, pack, workers
         self.state = state_folder(gallery, state)
@@ -84,6 +88,7 @@ class Service:
         self.changes = Changes(self.gallery)
         self.likeness = Likeness(self.gallery, self.calibration)
         self.jobs = Jobs(self.state, self._index)
+        self.streams = Streams(gallery, pack=pack, sources=streams)
         self.at_once = min(cores(), MOST_AT_ONCE)
         self._systems: queue.LifoQueue[FaceSystem | None] = queue.LifoQueue()  # one is not for two threads
         for _ in range(self.at_once):
@@ -99,6 +104,7 @@ class Service:
         if self._closed:
             return
         self._closed = True
+        self.streams.close()
         self.jobs.close()
         for _ in range(self.at_once):
             if (system := self._systems.get()) is not None:
@@ -158,6 +164,7 @@ class Service:
             count = self.gallery.forget(person)
             self.changes.forget(person)
             self.likeness.forget(person)
+            self.streams.forget(person)
             return count
 
     def export_to(self, path: Path) -> None:
