@@ -25,6 +25,7 @@ from visavis.app.server.routes import (
     review,
     session,
     settings,
+    streams,
     uploads,
     whole,
 )
@@ -73,7 +74,7 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
     app.state.turns = Turns(service.at_once)
     answer_errors(app)
     api = APIRouter(prefix=API, responses={status: {"model": Error} for status in STATUSES})
-    for group in (people, photos, pictures, uploads, review, questions, whole, indexing, session, settings):
+    for group in (people, photos, pictures, uploads, review, questions, whole, indexing, session, settings, streams):
         api.include_router(group.router)
     app.include_router(api)
     app.include_router(pages.router)
