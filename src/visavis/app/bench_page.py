@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visavis import __version__
+from visavis.app.files import draft_of
 from visavis.app.output import printable
-from visavis.app.report import draft_of, templates
+from visavis.app.report import templates
 
 if TYPE_CHECKING:
     from visavis.gui.bench.miniwob import Results

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavis import __version__
+from visavis.app.files import draft_of
 from visavis.app.output import printable
-from visavis.app.report import data_uri, draft_of, templates
+from visavis.app.report import data_uri, templates
 from visavis.errors import PhotoError
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from itertools import groupby
 from pathlib import Path
 
 from visavis import __version__
+from visavis.app.files import draft_of
 from visavis.app.inspecting import Inspection, Row, amount, field_text, marks_text, memory, shape_text
 from visavis.app.output import printable
-from visavis.app.report import draft_of, templates
+from visavis.app.report import templates
 
 __all__ = ["Bar", "Chart", "write_page"]
 

@@ -4,12 +4,13 @@ import base64
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visavis import __version__
+from visavis.app.files import draft_of
 from visavis.app.output import percent, printable, rate
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from visavis.face.gallery import FaceRow
     from visavis.face.system import FaceSystem, Identified
 
-__all__ = ["PhotoAnswer", "contact_sheet", "data_uri", "draft_of", "templates", "write_report"]
+__all__ = ["PhotoAnswer", "contact_sheet", "data_uri", "templates", "write_report"]
 
 FACES_A_ROW = 10
 THUMBNAIL_PX = 96
@@ -119,24 +120,6 @@ def templates(**filters: Callable[..., object]) -> "Environment":
     )
     environment.filters.update(filters)
     return environment
-
-
-@contextlib.contextmanager
-def draft_of(path: Path, *, private: bool = True) -> Iterator[Path]:
-    """A file beside `path`, which becomes `path` when all went well.
-
-    Args:
-        path: the file to write.
-        private: for the owner alone, as what holds faces is; else the umask decides, as for any new file.
-    """
-    draft = path.with_name(f"{path.name}.part")
-    draft.unlink(missing_ok=True)  # of a killed run, and with who knows what rights
-    draft.touch(mode=0o600 if private else 0o666)
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _answer(answer: PhotoAnswer) -> dict[str, object]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavis import __version__
-from visavis.app.report import data_uri, draft_of, templates
+from visavis.app.files import draft_of
+from visavis.app.report import data_uri, templates
 from visavis.app.trace_marks import Shape, Strokes, readable, said, shapes, strokes
 from visavis.gui.trace import Attempt, Correction, Ending, Step, Trace
 

@@ -64,7 +64,7 @@ def _miniwob(
     from rich.console import Group
 
     from visavis.app.bench_page import write_bench_page
-    from visavis.app.report import draft_of
+    from visavis.app.files import draft_of
     from visavis.errors import InputError
     from visavis.gui.bench.miniwob import TASKS, ModelPlayer, OraclePlayer, run
     from visavis.gui.bench.miniwob.oracles import ORACLES

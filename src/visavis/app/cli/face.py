@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visavis.app.cli import adaptation, evaluation, models, people, training, watching
+from visavis.app.cli import adaptation, evaluation, models, people, training, vault, watching
+from visavis.app.cli.keys import KeyFile
 from visavis.app.cli.local import LocalSystem
 from visavis.app.cli.opening import (
     GalleryFolder,
@@ -48,6 +49,7 @@ computer; `forget` deletes what it holds of a person. With --server a gallery is
 app = typer.Typer(no_args_is_help=True, help=HELP)
 app.add_typer(models.app, name="models")
 app.add_typer(people.app)
+app.add_typer(vault.app)
 app.add_typer(watching.app)
 app.add_typer(training.app)
 app.add_typer(adaptation.app)
@@ -56,10 +58,9 @@ app.add_typer(evaluation.app)
 
 @app.command("index")
 def _index(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Folders of photos, or photos; of the server, with --server.")
-    ],
+    folders: Annotated[list[Path], typer.Argument(help="Folders of photos, or photos; of the server, with --server.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     pack: PackName = None,
@@ -70,6 +71,9 @@ def _index(
     ] = False,
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Take weights that are for research only.")
+    ] = False,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Make the new gallery an encrypted one. A lost key is a lost gallery.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -87,13 +91,23 @@ def _index(
         workers=workers,
         tiles=tiles,
         accept_licence=accept_licence,
+        key_file=key_file,
+        encrypt=encrypt,
     )
     if asked is not None:
         with asked, progress("photos") as report_progress:
             done = _index_there(asked, folders, prune=prune, progress=report_progress)
             people, counts = asked.people(), asked.about()
     else:
-        system = open_system(gallery, pack=pack, create=True, tiles=tiles, accept_licence=accept_licence)
+        system = open_system(
+            gallery,
+            pack=pack,
+            create=True,
+            tiles=tiles,
+            accept_licence=accept_licence,
+            key_file=key_file,
+            encrypt=encrypt,
+        )
         with LocalSystem(system) as held:
             with progress("photos") as report_progress:
                 done = system.index(*folders, workers=workers, prune=prune, progress=report_progress)
@@ -128,6 +142,7 @@ def _enroll(
     name: Annotated[str, typer.Argument(help="The person's name.")],
     photos: Annotated[list[Path], typer.Argument(help="Photos with that person's face, alone or clearly largest.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     pack: PackName = None,
@@ -137,7 +152,7 @@ def _enroll(
 
     Their faces stay in the gallery, also when the photos go.
     """
-    with ask_system(gallery, server, token_file, pack=pack, create=True) as faces:
+    with ask_system(gallery, server, token_file, key_file=key_file, pack=pack, create=True) as faces:
         done = faces.enroll(name, photos)
     emit(asdict(done), as_json=json, text=f"{printable(name)}, person {done.person}, has {done.faces} faces.")
 
@@ -146,6 +161,7 @@ def _enroll(
 def _identify(
     photos: Annotated[list[Path], typer.Argument(help="Photos to name the people in.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     pack: OwnPack = None,
@@ -162,7 +178,10 @@ def _identify(
 
     table = Table("photo", "box", "person", "probability", "strangers as near", box=None)
     values: list[dict[str, Any]] = []
-    with ask_system(gallery, server, token_file, pack=pack) as faces, progress("photos") as report_progress:
+    with (
+        ask_system(gallery, server, token_file, key_file=key_file, pack=pack) as faces,
+        progress("photos") as report_progress,
+    ):
         for done, photo in enumerate(photos):
             report_progress(done, len(photos))
             try:
@@ -227,6 +246,7 @@ def _verify(
 def _search(
     photo: Annotated[Path, typer.Argument(help="A photo; its largest face is searched for.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     pack: OwnPack = None,
@@ -236,7 +256,7 @@ def _search(
     """List the faces most like the one in a photo."""
     from rich.table import Table
 
-    with ask_system(gallery, server, token_file, pack=pack) as faces:
+    with ask_system(gallery, server, token_file, key_file=key_file, pack=pack) as faces:
         hits = faces.search(photo, k=k)
     table = Table("face", "photo", "person", "probability", "strangers as near", box=None)
     values = []
@@ -264,6 +284,7 @@ def _search(
 @app.command("cluster")
 def _cluster(
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     pack: OwnPack = None,
@@ -273,7 +294,7 @@ def _cluster(
     json: Json = False,
 ) -> None:
     """Sort the faces into people. `index` does this by itself."""
-    with ask_system(gallery, server, token_file, pack=pack) as faces:
+    with ask_system(gallery, server, token_file, key_file=key_file, pack=pack) as faces:
         report = faces.cluster(fresh=fresh)
     text = f"{report.people} people, {report.new} of them new; {report.placed} faces placed, {report.alone} alone."
     emit(asdict(report), as_json=json, text=text)
@@ -293,14 +314,14 @@ def _calibrate(
     """
     from json import dumps
 
+    from visavis.app.files import draft_of
     from visavis.face.calibrate import calibrate_folder
     from visavis.face.models import load_pack
 
     with progress("photos") as report_progress:
         found = calibrate_folder(folder, load_pack(pack), progress=report_progress)
-    draft = output.with_name(f"{output.name}.part")
-    draft.write_text(dumps(found.to_json(), indent=1) + "\n")
-    draft.replace(output)
+    with draft_of(output, private=False) as draft:
+        draft.write_text(dumps(found.to_json(), indent=1) + "\n")
     value = {"file": output, "similarity_at_1e-3": found.similarity_at(1e-3), "measured_on": found.measured_on}
     text = f"{printable(output)}: 1 in 1,000 strangers reach a similarity of {found.similarity_at(1e-3):.3f}"
     emit(value, as_json=json, text=text)
@@ -310,13 +331,14 @@ def _calibrate(
 def _report(
     file: Annotated[Path, typer.Argument(help="The HTML page to write; with .png a contact sheet.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     pack: OwnPack = None,
     json: Json = False,
 ) -> None:
     """Show the people with their faces, as page or picture."""
     from visavis.app.report import contact_sheet, write_report
 
-    with open_system(gallery, pack=pack) as faces:
+    with open_system(gallery, pack=pack, key_file=key_file) as faces:
         if file.suffix.lower() == ".png":
             contact_sheet(faces, file)
         else:

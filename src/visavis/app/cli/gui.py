@@ -205,7 +205,7 @@ def _export(
     """
     from json import dumps
 
-    from visavis.app.report import draft_of
+    from visavis.app.files import draft_of
     from visavis.gui.export import preferences, to_imitate
     from visavis.gui.trace import read
 

@@ -68,9 +68,9 @@ class LocalGallery:
         """As `FaceClient.forget`."""
         return self.gallery.forget(person)
 
-    def export_to(self, path: Path) -> None:
-        """As `FaceClient.export_to`."""
-        self.gallery.export_to(path)
+    def export_to(self, path: Path, *, plain: bool) -> None:
+        """As `FaceClient.export_to`; `plain` as `Gallery.export_to`."""
+        self.gallery.export_to(path, plain=plain)
 
     def import_from(self, path: Path) -> Imported:
         """As `FaceClient.import_from`."""
@@ -92,9 +92,10 @@ class LocalSystem(LocalGallery):
         """Let go of the gallery."""
         self.system.close()
 
-    def identify(self, photo: Path, *, false_match_rate: float) -> list[Found]:
+    def identify(self, photo: Path, *, false_match_rate: float, liveness: bool) -> list[Found]:
         """As `FaceClient.identify`."""
-        return [Found.of(one) for one in self.system.identify(photo, false_match_rate=false_match_rate)]
+        found = self.system.identify(photo, false_match_rate=false_match_rate, liveness=liveness)
+        return [Found.of(one) for one in found]
 
     def search(self, photo: Path, *, k: int) -> list[Hit]:
         """As `FaceClient.search`."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visavis.app.cli.keys import key_for
 from visavis.app.cli.local import LocalGallery, LocalSystem
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "open_server",
     "open_system",
     "person_number",
+    "place_of",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -90,24 +92,33 @@ def open_system(
     create: bool = False,
     tiles: bool = False,
     accept_licence: bool = False,
+    key_file: Path | None = None,
+    encrypt: bool = False,
 ) -> "FaceSystem":
     """The face system on the gallery that a command was given, or on the default one."""
     from visavis.face.system import FaceSystem
     from visavis.face.workers import AnalysisOptions
 
+    place = place_of(gallery)
     return FaceSystem.open(
-        _place(gallery), pack=pack, create=create, options=AnalysisOptions(tiles=tiles), accept_licence=accept_licence
+        place,
+        pack=pack,
+        create=create,
+        options=AnalysisOptions(tiles=tiles),
+        accept_licence=accept_licence,
+        key=key_for(place, key_file, encrypt=encrypt),
     )
 
 
-def open_gallery(gallery: str | None) -> "Gallery":
+def open_gallery(gallery: str | None, key_file: Path | None = None) -> "Gallery":
     """For what needs no models: they need not be here, nor does the TOML that names them."""
     from visavis.face import gallery as kept
     from visavis.face.gallery.milvus import is_address
     from visavis.face.indexing import absolute
 
-    place = _place(gallery)
-    return kept.open_gallery(place if is_address(place) else absolute(place))
+    place = place_of(gallery)
+    key = key_for(place, key_file)
+    return kept.open_gallery(place if is_address(place) else absolute(place), key=key)
 
 
 def open_server(
@@ -146,17 +157,26 @@ def open_server(
     return FaceClient(url, token=token)
 
 
-def ask_gallery(gallery: str | None, url: str | None, token_file: Path | None) -> "LocalGallery | FaceClient":
+def ask_gallery(
+    gallery: str | None, url: str | None, token_file: Path | None, *, key_file: Path | None
+) -> "LocalGallery | FaceClient":
     """What answers a command that needs no models."""
-    return open_server(url, token_file, gallery=gallery) or LocalGallery(open_gallery(gallery))
+    asked = open_server(url, token_file, gallery=gallery, key_file=key_file)
+    return asked or LocalGallery(open_gallery(gallery, key_file))
 
 
 def ask_system(
-    gallery: str | None, url: str | None, token_file: Path | None, *, pack: str | None, create: bool = False
+    gallery: str | None,
+    url: str | None,
+    token_file: Path | None,
+    *,
+    key_file: Path | None,
+    pack: str | None,
+    create: bool = False,
 ) -> "LocalSystem | FaceClient":
     """What answers a command that needs models; `create`: it makes a gallery where there is none."""
-    asked = open_server(url, token_file, gallery=gallery, pack=pack)
-    return asked or LocalSystem(open_system(gallery, pack=pack, create=create))
+    asked = open_server(url, token_file, gallery=gallery, key_file=key_file, pack=pack)
+    return asked or LocalSystem(open_system(gallery, pack=pack, create=create, key_file=key_file))
 
 
 def _is_given(name: str, value: object) -> bool:
@@ -164,7 +184,8 @@ def _is_given(name: str, value: object) -> bool:
     return value not in (None, False) and str(value) != os.environ.get(f"VISAVIS_{name.upper()}")
 
 
-def _place(gallery: str | None) -> str:
+def place_of(gallery: str | None) -> str:
+    """Of the gallery that a command was given, or of the default one."""
     if gallery is not None:
         return gallery
     from platformdirs import user_data_path

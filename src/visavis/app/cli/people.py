@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from visavis.app.cli.keys import KeyFile
+from visavis.app.cli.local import LocalGallery
 from visavis.app.cli.opening import (
     GalleryFolder,
     Json,
@@ -16,6 +18,8 @@ from visavis.app.cli.opening import (
     TokenFile,
     ask_gallery,
     ask_system,
+    open_gallery,
+    open_server,
     person_number,
 )
 from visavis.app.output import emit, printable
@@ -31,6 +35,7 @@ def _people(
         str | None, typer.Argument(help="Name or number of one person, to list the faces of.", show_default=False)
     ] = None,
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     json: Json = False,
@@ -41,7 +46,7 @@ def _people(
     """
     from rich.table import Table
 
-    with ask_gallery(gallery, server, token_file) as held:
+    with ask_gallery(gallery, server, token_file, key_file=key_file) as held:
         if person is None:
             people = held.people()
             table = Table("person", "name", "faces", box=None)
@@ -63,6 +68,7 @@ def _people(
 @app.command("photos")
 def _photos(
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     json: Json = False,
@@ -73,7 +79,7 @@ def _photos(
     """
     from rich.table import Table
 
-    with ask_gallery(gallery, server, token_file) as held:
+    with ask_gallery(gallery, server, token_file, key_file=key_file) as held:
         photos = list(held.photos())
     table = Table("photo", "file", "pixels", "taken", "faces", box=None)
     for photo in photos:
@@ -88,12 +94,13 @@ def _name(
     person: Person,
     name: Annotated[str, typer.Argument(help="The name to give.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
     """Give a person a name, and so confirm the faces sorted to it."""
-    with ask_gallery(gallery, server, token_file) as held:
+    with ask_gallery(gallery, server, token_file, key_file=key_file) as held:
         number = person_number(held, person)
         held.name(number, name)
     emit({"person": number, "name": name}, as_json=json, text=f"Person {number} is {printable(name)}.")
@@ -104,6 +111,7 @@ def _merge(
     into: Person,
     others: Annotated[list[str], typer.Argument(help="Names or numbers of who is the same person.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     json: Json = False,
@@ -112,7 +120,7 @@ def _merge(
 
     Sorting never undoes it.
     """
-    with ask_gallery(gallery, server, token_file) as held:
+    with ask_gallery(gallery, server, token_file, key_file=key_file) as held:
         number = person_number(held, into)
         merged = held.merge(number, [person_number(held, other) for other in others])
     value = {"person": merged.id, "faces": merged.faces}
@@ -123,6 +131,7 @@ def _merge(
 def _split(
     faces: Annotated[list[int], typer.Argument(help="Numbers of faces, as `people PERSON` shows them.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     json: Json = False,
@@ -131,7 +140,7 @@ def _split(
 
     Sorting never undoes it.
     """
-    with ask_gallery(gallery, server, token_file) as held:
+    with ask_gallery(gallery, server, token_file, key_file=key_file) as held:
         new = held.split(faces)
     emit({"person": new.id, "faces": new.faces}, as_json=json, text=f"They are person {new.id} now.")
 
@@ -140,6 +149,7 @@ def _split(
 def _forget(
     person: Person,
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -150,7 +160,7 @@ def _forget(
     That is faces, embeddings, pictures and name. The photos on disk are not touched, and indexing them again does not
     bring the faces back.
     """
-    with ask_gallery(gallery, server, token_file) as held:
+    with ask_gallery(gallery, server, token_file, key_file=key_file) as held:
         number = person_number(held, person)
         if not yes:
             if not sys.stdin.isatty():
@@ -164,14 +174,27 @@ def _forget(
 def _export(
     file: Annotated[Path, typer.Argument(help="The file to write.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="The gallery is encrypted, and the file may be readable without its key.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Write the whole gallery to one file."""
-    with ask_gallery(gallery, server, token_file) as held:
-        held.export_to(file)
-        counts = held.about()
+    """Write the whole gallery to one file.
+
+    The file is not encrypted: to keep an encrypted gallery so, copy its folder.
+    """
+    asked = open_server(server, token_file, gallery=gallery, key_file=key_file, plain=plain)
+    if asked is not None:
+        with asked:
+            asked.export_to(file)
+            counts = asked.about()
+    else:
+        with LocalGallery(open_gallery(gallery, key_file)) as held:
+            held.export_to(file, plain=plain)
+            counts = held.about()
     value = {"file": file, "photos": counts.photos, "faces": counts.faces, "bytes": file.stat().st_size}
     text = f"{printable(file)}: {counts.photos} photos with {counts.faces} faces"
     emit(value, as_json=json, text=text)
@@ -181,6 +204,7 @@ def _export(
 def _import(
     file: Annotated[Path, typer.Argument(help="A file that `export` wrote.")],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
     pack: PackName = None,
@@ -190,7 +214,7 @@ def _import(
 
     All of it, or nothing. Photos already known are left as they are.
     """
-    with ask_system(gallery, server, token_file, pack=pack, create=True) as faces:
+    with ask_system(gallery, server, token_file, key_file=key_file, pack=pack, create=True) as faces:
         done = faces.import_from(file)
     value = {"photos": done.photos, "faces": done.faces, "people": done.people}
     text = f"Took in {done.photos} photos with {done.faces} faces."

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visavis.app.cli.keys import KeyFile
 from visavis.app.cli.opening import GalleryFolder, OwnPack, Rate, open_system
 from visavis.app.output import percent, printable, rate
 
@@ -34,6 +35,7 @@ def _watch(
         str, typer.Argument(help="A video file, camera:0, /dev/video0, or an rtsp:// or rtsps:// address.")
     ],
     gallery: GalleryFolder = None,
+    key_file: KeyFile = None,
     pack: OwnPack = None,
     fps: Annotated[
         float | None,
@@ -58,7 +60,7 @@ def _watch(
         print(f"visavis: {printable(str(opened))}: lost ({printable(reason)}), trying again", file=sys.stderr)  # noqa: T201
 
     with (
-        open_system(gallery, pack=pack) as faces,
+        open_system(gallery, pack=pack, key_file=key_file) as faces,
         _stopped_by_ctrl_c() as stop,
         nullcontext() if lines else screen.shown(),
     ):

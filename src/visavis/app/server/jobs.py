@@ -13,12 +13,13 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from visavis.app.server.files import write_private
+from visavis.app.files import draft_of
 from visavis.errors import BusyError, VisavisError
+from visavis.face.gallery.encryption import wipe
 from visavis.face.indexing import IndexReport
 from visavis.face.wire import Job, record, told
 
-__all__ = ["Jobs", "Run"]
+__all__ = ["Jobs", "Run", "forget_jobs"]
 
 FILE_NAME = "jobs.json"
 KEPT = 100  # jobs remembered
@@ -34,22 +35,27 @@ class _CancelledError(Exception):
     """Leaves the run from inside its progress."""
 
 
+def forget_jobs(folder: Path) -> None:
+    """Wipe what is kept of jobs, which holds the paths of photos."""
+    wipe(folder / FILE_NAME)
+
+
 class Jobs:
     """Runs jobs in a thread of their own.
 
     Args:
-        folder: the gallery's, where the states are kept. What was running when the server died is "interrupted": the
-            photos it had taken in are kept, and the next job on the folder goes on.
+        folder: where the states are kept; None: nowhere, and a restart loses them. What was running when the server
+            died is "interrupted": the photos it had taken in are kept, and the next job on the folder goes on.
         run: indexes a folder; it is left by an exception out of its progress when the job is cancelled.
     """
 
-    def __init__(self, folder: Path, run: Run) -> None:
-        self._path, self._run = folder / FILE_NAME, run
+    def __init__(self, folder: Path | None, run: Run) -> None:
+        self._path, self._run = None if folder is None else folder / FILE_NAME, run
         self._lock = threading.Lock()
         self._cancelled: set[int] = set()
         self._jobs: dict[int, Job] = {}
         with suppress(OSError, ValueError, TypeError):  # no file yet, or one that a failing disk has damaged
-            for value in json.loads(self._path.read_bytes()):
+            for value in json.loads(self._path.read_bytes()) if self._path else ():
                 job: Job = record(Job, value)
                 self._jobs[job.id] = job if job.ended else replace(job, state="interrupted")
         self._ids = itertools.count(max(self._jobs, default=0) + 1)
@@ -132,8 +138,10 @@ class Jobs:
         return job
 
     def _save(self) -> None:
-        with suppress(OSError):  # a full disk costs the memory of a job, not the job
-            write_private(self._path, json.dumps([asdict(job) for job in self._jobs.values()]).encode())
+        if self._path is None:
+            return
+        with suppress(OSError), draft_of(self._path) as draft:  # a full disk costs the memory of a job, not the job
+            draft.write_bytes(json.dumps([asdict(job) for job in self._jobs.values()]).encode())
 
 
 def _give_way() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from visavis.app.server.files import write_private
+from visavis.app.files import draft_of
 from visavis.errors import GalleryError, InputError
 
 __all__ = ["SCOPES", "Scope", "Token", "Tokens"]
@@ -98,7 +98,8 @@ class Tokens:
         return self._tokens
 
     def _write(self, tokens: list[Token]) -> None:
-        write_private(self._path, json.dumps([asdict(token) for token in tokens], indent=1).encode())
+        with draft_of(self._path) as draft:
+            draft.write_bytes(json.dumps([asdict(token) for token in tokens], indent=1).encode())
 
 
 def _hash(secret: str) -> str:

@@ -44,6 +44,10 @@ class Gallery(Protocol):
     @property
     def writable(self) -> bool: ...
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether it only opens with its key, and nothing of it may lie about in plain."""
+
     def close(self) -> None:
         """Let go of it."""
 
@@ -236,8 +240,16 @@ class Gallery(Protocol):
     def rows(self) -> Rows:
         """All it holds, row by row, to copy it."""
 
-    def export_to(self, path: Path) -> None:
-        """Write everything into one file, as `import_from` reads it; skipped files are left out."""
+    def export_to(self, path: Path, *, plain: bool = False) -> None:
+        """Write everything into one file, as `import_from` reads it; skipped files are left out.
+
+        Args:
+            path: the file.
+            plain: that it is not encrypted is known, and meant.
+
+        Raises:
+            GalleryError: the file cannot be written, or the gallery is encrypted and `plain` is not said.
+        """
 
     def import_from(self, path: Path) -> Imported:
         """Take in an export of the same model: all of it, or nothing when anything in it is wrong.

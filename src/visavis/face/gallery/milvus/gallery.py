@@ -107,6 +107,10 @@ class MilvusGallery:
     def writable(self) -> bool:
         return True
 
+    @property
+    def encrypted(self) -> bool:
+        return False
+
     def close(self) -> None:
         """Let go of the connection."""
         self._session.close()
@@ -463,7 +467,7 @@ class MilvusGallery:
         """As `Gallery.rows`."""
         return whole.MilvusRows(self._session)
 
-    def export_to(self, path: Path) -> None:
+    def export_to(self, path: Path, *, plain: bool = False) -> None:  # noqa: ARG002  it is plain here, too
         """As `Gallery.export_to`; it stands in a folder for private files meanwhile."""
         whole.write(self._session, path)
 
