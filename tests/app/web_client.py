@@ -5,7 +5,7 @@ A page that logs an error, breaks its Content-Security-Policy or asks any other 
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.app.server_client import EASY, gallery, service
 from visavis.app.server.application import make_app
 from visavis.app.server.service import Service
 
-__all__ = ["Web", "browser", "expect_accessible", "gallery", "server", "service", "serving", "web"]
+__all__ = ["Web", "browser", "expect_accessible", "gallery", "server", "service", "serving", "wait_for", "web"]
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -69,6 +69,15 @@ def expect_accessible(page: Any, **options: Any) -> None:
     found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"], **options})
     page.evaluate("window.isChecked = false")
     assert not found.violations_count, found.generate_report()
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """What `condition` gives once that is true. In pages with our policy Playwright's own `wait_for_function` fails."""
+    until = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < until, "it took longer than a minute"
+        time.sleep(0.02)
+    return found
 
 
 @contextmanager

@@ -53,10 +53,17 @@ export function follow(show) {
     returning = true;
     show();
   };
+  const onKeyDown = (event) => {
+    if (event.key !== " " || !event.target.matches?.("a[role=button]")) return;
+    event.preventDefault();
+    event.target.click(); // as buttons do, and links do not
+  };
   document.addEventListener("click", onClick);
+  document.addEventListener("keydown", onKeyDown);
   addEventListener("popstate", onReturn);
   return () => {
     document.removeEventListener("click", onClick);
+    document.removeEventListener("keydown", onKeyDown);
     removeEventListener("popstate", onReturn);
   };
 }

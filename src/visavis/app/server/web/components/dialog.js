@@ -36,9 +36,9 @@ export function Dialogs() {
 export function Dialog({ title, onClose, class: kind = "", children }) {
   const dialog = useRef(null);
   useEffect(() => {
-    const before = document.activeElement;
-    dialog.current.showModal();
-    return () => before?.focus?.();
+    const element = dialog.current;
+    element.showModal();
+    return () => element.close(); // gives the focus back
   }, []);
   const onCancel = (event) => {
     event.preventDefault(); // whoever shows the dialog takes it away

@@ -3,7 +3,7 @@
 
 import { address } from "../api.js";
 import { t } from "../i18n.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../preact.js";
+import { html, useLayoutEffect, useMemo, useRef, useState } from "../preact.js";
 import { isReturning } from "../router.js";
 import { Icon } from "./icons.js";
 
@@ -64,7 +64,12 @@ export function Grid({ months, ids, handle, monthName }) {
   const [width, setWidth] = useState(0);
   const [seen, setSeen] = useState({ from: 0, to: 0, fast: false }); // heights within the grid
   const [active, setActive] = useState(0); // of all photos: the one that Tab comes to
-  const wantsFocus = useRef(false);
+  const newest = useRef(0); // `active` also where keys come faster than pictures
+  const holdsFocus = useRef(false); // also while the tile that has it is moved in the page, which takes it away
+  const activate = (index) => {
+    newest.current = index;
+    setActive(index);
+  };
   const layout = useMemo(() => (width ? layOut(months, width) : null), [months, width]);
 
   useLayoutEffect(() => {
@@ -79,9 +84,9 @@ export function Grid({ months, ids, handle, monthName }) {
     returns.current = false;
     return watchWindow(box.current, layout.step, setSeen);
   }, [layout]);
-  useEffect(() => {
-    if (!wantsFocus.current) return;
-    wantsFocus.current = false;
+  useLayoutEffect(() => {
+    const has = document.activeElement;
+    if (!holdsFocus.current || (has !== document.body && !box.current.contains(has))) return;
     box.current.querySelector(`[data-index="${active}"]`)?.focus({ preventScroll: true });
   });
 
@@ -90,8 +95,8 @@ export function Grid({ months, ids, handle, monthName }) {
     const section = layout.sections[sectionAt(layout.sections, "first", target)];
     const row = Math.floor((target - section.first) / layout.columns);
     scrollIntoView(box.current, section.top + HEADING_PX + row * layout.step, layout.tile);
-    wantsFocus.current = true;
-    setActive(target);
+    holdsFocus.current = true;
+    activate(target);
     setSeen((before) => ({ ...before })); // also when it was the active one already
   };
   if (layout) {
@@ -105,15 +110,17 @@ export function Grid({ months, ids, handle, monthName }) {
     const end = { Home: 0, End: ids.length - 1 }[event.key];
     if ((step === undefined && end === undefined) || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    focusIndex(end ?? active + step);
+    focusIndex(end ?? newest.current + step);
   };
 
   return html`
-    <div class="grid" ref=${box} style=${{ height: `${layout?.height ?? 0}px` }} onKeyDown=${onKeyDown}>
+    <div class="grid" ref=${box} style=${{ height: `${layout?.height ?? 0}px` }} onKeyDown=${onKeyDown}
+      onfocusin=${() => (holdsFocus.current = true)}
+      onfocusout=${(event) => event.relatedTarget && (holdsFocus.current = false)}>
       ${layout && visible(layout, seen, active).map(({ index, from, to }) => {
         const section = layout.sections[index];
         return html`<${Month} key=${section.month} name=${monthName(section.month)} section=${section} layout=${layout}
-          from=${from} to=${to} active=${active} fast=${seen.fast} onFocus=${setActive} />`;
+          from=${from} to=${to} active=${active} fast=${seen.fast} onFocus=${activate} />`;
       })}
     </div>
   `;
@@ -138,7 +145,7 @@ function Month({ name, section, layout, from, to, active, fast, onFocus }) {
   const own = active - section.first;
   if (own >= 0 && own < section.photos.length && (own < from || own >= to)) tiles.push(own);
   return html`
-    <section style=${{ transform: `translateY(${section.top}px)`, height: `${section.height}px` }}>
+    <section style=${{ top: `${section.top}px`, height: `${section.height}px` }}>
       <h2>${name}</h2>
       <ul>
         ${tiles.map((at) => {

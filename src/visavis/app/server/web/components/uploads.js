@@ -61,7 +61,7 @@ export function Uploads() {
     };
   }, []);
   return html`
-    ${over && html`<div class="drop-here"><p><${Icon} name="upload" />${t("upload.drop")}</p></div>`}
+    ${over && html`<div class="drop-here" role="status"><p><${Icon} name="upload" />${t("upload.drop")}</p></div>`}
     <${Progress} />
   `;
 }

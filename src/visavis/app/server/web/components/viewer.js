@@ -16,7 +16,11 @@ export function Viewer({ id, ids, onShow, onClose }) {
   const place = ids.indexOf(id);
   const [previous, next] = [ids[place - 1], place < 0 ? undefined : ids[place + 1]];
 
-  useEffect(() => dialog.current.showModal(), []);
+  useEffect(() => {
+    const element = dialog.current;
+    element.showModal();
+    return () => element.close();
+  }, []);
   useEffect(() => {
     const asking = new AbortController();
     setPhoto(null);

@@ -24,6 +24,11 @@ export default function Photos({ query }) {
   const ids = useMemo(() => (months ?? []).flatMap((month) => month.photos), [months]);
   const grid = useRef(null);
   const opened = Number(query.get("photo")) || null;
+  const openedBefore = useRef(null);
+  useEffect(() => {
+    if (!opened && openedBefore.current) grid.current?.focusPhoto(openedBefore.current);
+    openedBefore.current = opened;
+  }, [opened]);
 
   if (error) return html`<${Head} title=${t("photos.title")} /><${Failed} error=${error} onRetry=${() => (setError(null), load())} />`;
   if (!months) return html`<${Head} title=${t("photos.title")} /><${Skeleton} count=${24} />`;
@@ -37,7 +42,7 @@ export default function Photos({ query }) {
       : html`<${NoPhotos} />`}
     ${opened &&
     html`<${Viewer} id=${opened} ids=${ids} onShow=${(id) => navigate(`/?photo=${id}`, { replace: true })}
-      onClose=${() => (navigate("/", { replace: true }), grid.current?.focusPhoto(opened))} />`}
+      onClose=${() => navigate("/", { replace: true })} />`}
   `;
 }
 
