@@ -18,14 +18,14 @@ from visavis.errors import InputError, NotFoundError
 __all__ = [
     "StreamIn",
     "StreamsOut",
-    "frame",
     "get_stream",
     "list_streams",
-    "picture",
     "router",
     "seen",
+    "seen_picture",
     "start_stream",
     "stop_stream",
+    "stream_frame",
     "watch_streams",
 ]
 
@@ -81,6 +81,7 @@ def start_stream(client: Admin, service: Serving, body: StreamIn) -> Stream:
 
 @router.get(
     "/events",
+    response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def watch_streams(
@@ -102,15 +103,16 @@ async def watch_streams(
         nonlocal last
         states = {stream.id: stream.state for stream in streams.all()}
         while True:  # until nobody listens any more
-            for stream in reversed(streams.all()):
-                if states.get(stream.id) != stream.state:
-                    states[stream.id] = stream.state
-                    yield {"event": "stream", "data": json.dumps(asdict(stream))}
+            now = streams.all()  # before its events, so that those of a stream come before its end
             for one in streams.events(last):
                 last = one.id
                 if one.visit.person is not None:
                     await asyncio.to_thread(service.audit.note, client.name, "seen", [one.visit.person])
                 yield {"id": str(one.id), "event": one.event, "data": json.dumps(asdict(one.visit))}
+            for stream in reversed(now):
+                if states.get(stream.id) != stream.state:
+                    states[stream.id] = stream.state
+                    yield {"event": "stream", "data": json.dumps(asdict(stream))}
             await asyncio.sleep(LOOK_S)
 
     return EventSourceResponse(events())
@@ -131,7 +133,7 @@ def seen(
 
 
 @router.get("/seen/{visit}/picture", response_class=Response, responses=JPEG)
-def picture(_client: Reader, service: Serving, visit: Annotated[int, Path(ge=1, le=MAX_ID)]) -> Response:
+def seen_picture(_client: Reader, service: Serving, visit: Annotated[int, Path(ge=1, le=MAX_ID)]) -> Response:
     """The best face of a visit."""
     found = service.streams.picture(visit)
     if found is None:
@@ -154,7 +156,7 @@ def stop_stream(client: Admin, service: Serving, stream: StreamId) -> Stream:
 
 
 @router.get("/{stream}/frame", response_class=Response, responses=JPEG)
-def frame(_client: Reader, service: Serving, stream: StreamId) -> Response:
+def stream_frame(_client: Reader, service: Serving, stream: StreamId) -> Response:
     """The newest picture, two a second at most: each face in a box with its number in the stream."""
     _stream(service, stream)
     found = service.streams.frame(stream)
