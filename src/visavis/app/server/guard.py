@@ -66,8 +66,8 @@ class Rules:
     open: bool = True  # no token is needed
     body_bytes: int = 64 * 2**20
     larger: Mapping[str, int] = field(default_factory=dict)  # bytes, by path
-    per_second: float = 50.0  # requests of a client, in the long run
-    burst: int = 200
+    per_second: float = 200.0  # requests of a client, in the long run: a page of photos asks for that many pictures
+    burst: int = 1000
     at_once: int = 400  # requests
     held_bytes: int = 2**30  # of the bodies of all requests, those of `larger` paths aside
     wrong_tokens: int = 20  # an address may try before it is made to wait, a second each
