@@ -58,7 +58,7 @@ def search(
 def enroll(
     client: Writer,
     service: Serving,
-    name: Annotated[str, Form(min_length=1, max_length=200)],
+    name: Annotated[str, Form(min_length=1, max_length=200, examples=["Ada"])],
     photos: Annotated[
         list[UploadFile],
         File(description="Each with that person's face, alone or clearly largest.", min_length=1, max_length=100),
