@@ -10,10 +10,10 @@ from fastapi import APIRouter, FastAPI, Response
 
 from visavis import __version__
 from visavis.app.server.access import Reader
-from visavis.app.server.bodies import Error
 from visavis.app.server.errors import answer_errors
 from visavis.app.server.guard import Guard, Rules
 from visavis.app.server.metrics import Measured, Metrics
+from visavis.app.server.openapi import ERRORS, DescribedApp
 from visavis.app.server.pictures import Pictures
 from visavis.app.server.routes import (
     indexing,
@@ -41,7 +41,6 @@ __all__ = ["http_server", "make_app", "rules_for", "serve"]
 
 API = "/api/v1"
 IMPORT_BYTES = 4 * 2**30
-STATUSES = (400, 401, 403, 404, 408, 409, 413, 415, 421, 422, 429, 500, 503)  # of errors
 ABOUT = """The people in a gallery of photos.
 
 Uploaded photos are looked at and not kept. Errors are `{"error": {"type": ..., "message": ...}}`. A change needs a
@@ -57,7 +56,7 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
         yield
         service.close()
 
-    app = FastAPI(
+    app = DescribedApp(
         title="visavis",
         description=ABOUT,
         version=__version__,
@@ -73,20 +72,23 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
     )
     app.state.turns = Turns(service.at_once)
     answer_errors(app)
-    api = APIRouter(prefix=API, responses={status: {"model": Error} for status in STATUSES})
+    api = APIRouter(prefix=API, responses=ERRORS)
     for group in (people, photos, pictures, uploads, review, questions, whole, indexing, session, settings, streams):
         api.include_router(group.router)
     app.include_router(api)
     app.include_router(pages.router)
     metrics = Metrics(service)
 
-    @app.get("/healthz", tags=["server"])
+    prometheus = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    ok = {"content": {"application/json": {"example": {"status": "ok"}}}}
+
+    @app.get("/healthz", tags=["server"], responses={200: ok, 503: ERRORS[503]})
     def healthz() -> dict[str, str]:
         """Whether the server answers and its gallery can be read; needs no token."""
         service.gallery.counts()
         return {"status": "ok"}
 
-    @app.get("/metrics", tags=["server"], response_class=Response)
+    @app.get("/metrics", tags=["server"], response_class=Response, responses={**ERRORS, 200: prometheus})
     def metrics_(_client: Reader) -> Response:
         """For Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

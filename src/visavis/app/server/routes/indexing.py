@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 
 from visavis.app.server.access import Admin, Reader, Serving
 from visavis.app.server.bodies import MAX_ID, IndexIn
@@ -53,6 +53,7 @@ def cancel_job(client: Admin, service: Serving, job: JobId) -> Job:
 
 @router.get(
     "/{job}/events",
+    response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def watch_job(_client: Reader, service: Serving, job: JobId) -> Any:

@@ -11,7 +11,7 @@ from visavis.app.server.bodies import MAX_ID
 from visavis.app.server.errors import not_found
 from visavis.app.server.pictures import Pictures
 
-__all__ = ["Month", "picture", "router", "timeline"]
+__all__ = ["Month", "photo_picture", "router", "timeline"]
 
 router = APIRouter(tags=["photos"])
 
@@ -43,7 +43,7 @@ def timeline(_client: Reader, service: Serving) -> list[Month]:
         304: {"description": "The picture that the client has."},
     },
 )
-def picture(
+def photo_picture(
     _client: Reader,
     service: Serving,
     pictures: Annotated[Pictures, Depends(_pictures)],
