@@ -2,7 +2,7 @@
 
 A "face" is a bright square of 32 px on a dark ground, laid on a grid of 32 px; its colour tells who it is. The detector
 averages the cells of that grid, the embedder turns the mean colour into 128 Fourier features: cosines near 1 for one
-colour and near 0 for two.
+colour and near 0 for two. To the judge of liveness red faces are live, all others painted.
 """
 
 import hashlib
@@ -45,6 +45,7 @@ def write_pack(folder: Path) -> Path:
     for role, kind, graph, rest in (
         ("detector", "yunet", _detector(), ""),
         ("embedder", "embedder", _embedder(), 'width = 112\nheight = 112\ntemplate = "arcface-112"\ndim = 128\n'),
+        ("liveness", "minifasnet", _judge(), "width = 16\nheight = 16\ncrop = 1.0\nthreshold = 0.5\n"),
     ):
         (folder / f"{role}.onnx").write_bytes(graph)
         tables.append(
@@ -133,6 +134,17 @@ def _embedder() -> bytes:
             c = Cos(angles)
             s = Sin(angles)
             features = Concat<axis=1>(c, s)
+        }}""")
+
+
+def _judge() -> bytes:
+    more_red_than_blue = np.array([[0, 0.1, 0], [0, 0, 0], [0, -0.1, 0]])
+    return _model(f"""
+        judge (float[N,3,16,16] crop) => (float[N,3] logits)
+        <int64[2] axes = {{2, 3}}, float[3,3] weights = {{{_numbers(more_red_than_blue)}}}>
+        {{
+            colour = ReduceMean<keepdims=0>(crop, axes)
+            logits = MatMul(colour, weights)
         }}""")
 
 

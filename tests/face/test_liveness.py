@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from tests.face.tflite import run
 from visavis.errors import InputError, ModelError, TensorError
 from visavis.face import liveness
-from visavis.face.liveness import MIN_FACE_PX, Live, Liveness, surroundings
+from visavis.face.liveness import MIN_FACE_PX, Liveness, surroundings
 from visavis.face.models import ModelFile, PathSource, models, packs, pull, status
 from visavis.face.photos import Decoded
-from visavis.face.records import Detection, Photo
+from visavis.face.records import Detection, Live, Photo
 
 SIDE = 16  # of the drawn networks' input
 MINI = replace(

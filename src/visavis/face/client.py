@@ -81,25 +81,29 @@ class FaceClient:
 
     # Questions
 
-    def identify(self, photo: Upload, *, false_match_rate: float = 1e-3) -> list[Found]:
+    def identify(self, photo: Upload, *, false_match_rate: float = 1e-3, liveness: bool = False) -> list[Found]:
         """Who is in a photo.
 
         Args:
             photo: to look at; the server does not keep it.
             false_match_rate: call a face unknown unless fewer strangers than this come as near to anybody.
+            liveness: judge each face by the pack's liveness model, too.
         """
-        query = {"false_match_rate": false_match_rate}
+        query = {"false_match_rate": false_match_rate, "liveness": liveness}
         return self._upload(list[Found], "/identify", [("photo", photo)], query=query)
 
-    def verify(self, photo: Upload, other: Upload, *, false_match_rate: float = 1e-3) -> Verified:
+    def verify(
+        self, photo: Upload, other: Upload, *, false_match_rate: float = 1e-3, liveness: bool = False
+    ) -> Verified:
         """Whether two photos show one person, by the largest face of each.
 
         Args:
             photo: one; the server keeps neither.
             other: the other.
             false_match_rate: say "same" only when fewer pairs of different people than this are as similar.
+            liveness: judge both faces by the pack's liveness model, too.
         """
-        query = {"false_match_rate": false_match_rate}
+        query = {"false_match_rate": false_match_rate, "liveness": liveness}
         return self._upload(Verified, "/verify", [("photo", photo), ("other", other)], query=query)
 
     def search(self, photo: Upload, *, k: int = 20) -> list[Hit]:

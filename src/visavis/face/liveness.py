@@ -5,7 +5,6 @@ fed in past the camera are beyond them. docs/liveness.md has what was measured, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +12,16 @@ from numpy.typing import NDArray
 from visavis.errors import InputError, ModelError, expect
 from visavis.face.models import ModelSpec, Pack, pull
 from visavis.face.photos import Decoded
-from visavis.face.records import Detection
+from visavis.face.records import Detection, Live
 from visavis.face.runtime import Network
 
-__all__ = ["MIN_FACE_PX", "Live", "Liveness", "surroundings"]
+__all__ = ["MIN_FACE_PX", "Liveness", "surroundings"]
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
 
 MIN_FACE_PX = 64  # the box's longer side; of a smaller face nothing is said, as the grain of paper or screen is gone
 _BATCH = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What was found of one face. Both are None where it is too small to tell."""
-
-    score: float | None  # in [0, 1], higher: more like a face before the camera; no probability
-    live: bool | None  # whether the score reaches the model's threshold
 
 
 class Liveness:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AlignedFace", "Detection", "Face", "Photo"]
+__all__ = ["AlignedFace", "Detection", "Face", "Live", "Photo"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +38,14 @@ class AlignedFace:
     residual_px: float  # root mean square landmark error in the crop; large: doubt the landmarks
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Whether a face was before the camera or on paper or a screen. Both are None where it is too small to tell."""
+
+    score: float | None  # in [0, 1], higher: more like a face before the camera; no probability
+    live: bool | None  # whether the score reaches the model's threshold
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
     id: int | None  # None: not in a gallery
@@ -46,3 +54,4 @@ class Face:
     quality: float  # in [0, 1], calibrated: the expected share of right matches at the model's default threshold
     embedding: NDArray[np.float32]  # [D], unit length
     person: str | None  # the name, or None when unknown or unnamed
+    liveness: Live | None = None  # None: not asked for

@@ -18,9 +18,11 @@ from visavis.face.gallery import EmbedderId, Embeddings, FaceRow, Gallery, open_
 from visavis.face.gallery.milvus import is_address
 from visavis.face.gallery.opening import gallery_exists
 from visavis.face.indexing import IndexReport, absolute, index
+from visavis.face.liveness import Liveness
 from visavis.face.match import Calibration, calibration_of, template
 from visavis.face.models import Pack, load_pack, packs, pull
-from visavis.face.records import Face, Photo
+from visavis.face.photos import Decoded
+from visavis.face.records import Face, Live, Photo
 from visavis.face.runtime import Precision
 from visavis.face.workers import AnalysisOptions, Workers, cores, new_face
 
@@ -83,10 +85,12 @@ def verify(
     *,
     options: AnalysisOptions = DEFAULT_OPTIONS,
     false_match_rate: float = 1e-3,
+    liveness: Liveness | None = None,
 ) -> Verified:
     """Whether two photos show one person; needs no gallery. Arguments and errors as `FaceSystem.verify`."""
     analyzer.calibration.similarity_at(false_match_rate)  # refuses a rate out of range before any work
     (first, face), (second, face_of_other) = (_largest(path, analyzer, options) for path in (photo, other))
+    [live], [live_of_other] = _judged(liveness, first, [face]), _judged(liveness, second, [face_of_other])
     similarity = float(face.embedding @ face_of_other.embedding)
     rate = analyzer.calibration.false_match_rate(similarity)
     return Verified(
@@ -94,7 +98,7 @@ def verify(
         similarity,
         analyzer.calibration.probability(similarity),
         rate,
-        (_face(first, face, None), _face(second, face_of_other, None)),
+        (_face(first, face, None, live), _face(second, face_of_other, None, live_of_other)),
     )
 
 
@@ -126,6 +130,7 @@ class FaceSystem:
         self.accept_licence = accept_licence
         self.threads = threads
         self._analyzer: Analyzer | None = None
+        self._liveness: Liveness | None = None
 
     @classmethod
     def open(
@@ -237,8 +242,8 @@ class FaceSystem:
                 status = path.stat()  # before it is read: a file that changes meanwhile is looked at again
             except OSError as error:
                 raise PhotoError(f"{path}: file: cannot be read ({error.strerror})") from error
-            photo, faces = self._look(path)
-            looked_at.append((status, photo, faces, _subject(path, faces)))
+            decoded, faces = self._look(path)
+            looked_at.append((status, decoded.photo, faces, _subject(path, faces)))
         face_ids = []
         with self.gallery.transaction():
             for status, photo, faces, subject in looked_at:
@@ -266,23 +271,26 @@ class FaceSystem:
 
     def analyze(self, photo: str | Path) -> list[Face]:
         """The faces of one photo with their embeddings, the surest first; the gallery is not touched."""
-        record, faces = self._look(absolute(photo))
-        return [_face(record, face, None) for face in faces]
+        decoded, faces = self._look(absolute(photo))
+        return [_face(decoded, face, None) for face in faces]
 
-    def identify(self, photo: str | Path, *, false_match_rate: float = 1e-3) -> list[Identified]:
+    def identify(
+        self, photo: str | Path, *, false_match_rate: float = 1e-3, liveness: bool = False
+    ) -> list[Identified]:
         """Who is in a photo: each face against a template of everybody named, made of that person's best faces.
 
         Args:
             photo: its path.
             false_match_rate: call a face unknown unless fewer strangers than this come as near to anybody.
+            liveness: judge each face by the pack's liveness model, too; who it is does not depend on that.
         """
         ids, templates, names = self.templates()
         self.calibration.similarity_at(false_match_rate)  # refuses a rate out of range before any work
-        record, faces = self._look(absolute(photo))
+        decoded, faces = self._look(absolute(photo))
         results = []
-        for face in faces:
+        for face, live in zip(faces, _judged(self.liveness if liveness else None, decoded, faces), strict=True):
             if len(ids) == 0:
-                results.append(Identified(_face(record, face, None), None, None, None, None, None))
+                results.append(Identified(_face(decoded, face, None, live), None, None, None, None, None))
                 continue
             similarities = templates @ face.embedding
             best = int(similarities.argmax())
@@ -292,7 +300,7 @@ class FaceSystem:
             person = names[int(ids[best])] if known else None
             results.append(
                 Identified(
-                    _face(record, face, person),
+                    _face(decoded, face, person, live),
                     int(ids[best]) if known else None,
                     person,
                     similarity,
@@ -302,18 +310,28 @@ class FaceSystem:
             )
         return results
 
-    def verify(self, photo: str | Path, other: str | Path, *, false_match_rate: float = 1e-3) -> Verified:
+    def verify(
+        self, photo: str | Path, other: str | Path, *, false_match_rate: float = 1e-3, liveness: bool = False
+    ) -> Verified:
         """Whether two photos show one person, by the largest face of each.
 
         Args:
             photo: the path of one.
             other: the path of the other.
             false_match_rate: say "same" only when fewer pairs of different people than this are as similar.
+            liveness: judge both faces by the pack's liveness model, too; the answer does not depend on that.
 
         Raises:
             PhotoError: a photo cannot be read or shows no face.
         """
-        return verify(photo, other, self.analyzer, options=self.options, false_match_rate=false_match_rate)
+        return verify(
+            photo,
+            other,
+            self.analyzer,
+            options=self.options,
+            false_match_rate=false_match_rate,
+            liveness=self.liveness if liveness else None,
+        )
 
     def search(self, photo: str | Path, *, k: int = 20, face: int | None = None) -> list[Hit]:
         """The `k` faces of the gallery most like a face of a photo.
@@ -423,7 +441,14 @@ class FaceSystem:
             )
         return self._analyzer
 
-    def _look(self, path: Path) -> tuple[Photo, list[AnalyzedFace]]:
+    @property
+    def liveness(self) -> Liveness:
+        """The pack's liveness model, fetched and loaded on first use."""
+        if self._liveness is None:
+            self._liveness = Liveness(self.pack, threads=self.threads, accept_licence=self.accept_licence)
+        return self._liveness
+
+    def _look(self, path: Path) -> tuple[Decoded, list[AnalyzedFace]]:
         return _look(path, self.analyzer, self.options)
 
     def _find(self, photo: Photo, face: AnalyzedFace) -> int:
@@ -480,19 +505,19 @@ def _pack_of(place: str | Path, key: str | None) -> Pack:
     raise GalleryError(f"{shown}: expected a gallery of a known pack, got one of {model}; name its pack's TOML")
 
 
-def _look(path: Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Photo, list[AnalyzedFace]]:
+def _look(path: Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Decoded, list[AnalyzedFace]]:
     try:
         photo = options.read(path)
     except PhotoError as error:
         raise PhotoError(f"{path}: {error}") from error
-    return photo.photo, options.analyze(analyzer, [photo])[0]
+    return photo, options.analyze(analyzer, [photo])[0]
 
 
-def _largest(path: str | Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Photo, AnalyzedFace]:
-    record, faces = _look(absolute(path), analyzer, options)
+def _largest(path: str | Path, analyzer: Analyzer, options: AnalysisOptions) -> tuple[Decoded, AnalyzedFace]:
+    photo, faces = _look(absolute(path), analyzer, options)
     if not faces:
         raise PhotoError(f"{path}: expected a face, found none")
-    return record, max(faces, key=_area)
+    return photo, max(faces, key=_area)
 
 
 def _area(face: AnalyzedFace) -> float:
@@ -510,5 +535,11 @@ def _subject(path: Path, faces: list[AnalyzedFace]) -> AnalyzedFace:
     return largest
 
 
-def _face(photo: Photo, face: AnalyzedFace, person: str | None) -> Face:
-    return Face(None, photo, face.detection, face.quality, face.embedding, person)
+def _judged(liveness: Liveness | None, photo: Decoded, faces: Sequence[AnalyzedFace]) -> Sequence[Live | None]:
+    if liveness is None:
+        return [None] * len(faces)
+    return liveness.of_photo(photo, [face.detection for face in faces])
+
+
+def _face(photo: Decoded, face: AnalyzedFace, person: str | None, live: Live | None = None) -> Face:
+    return Face(None, photo.photo, face.detection, face.quality, face.embedding, person, live)

@@ -35,6 +35,7 @@ __all__ = [
     "Job",
     "JobState",
     "Likely",
+    "Live",
     "People",
     "Person",
     "Photo",
@@ -93,6 +94,7 @@ SEEN = {
     "landmarks_xy_px": [[124.5, 126.0], [158.0, 125.5], [141.0, 147.0], [127.0, 165.5], [155.5, 165.0]],
     "score": 0.97,
     "quality": 0.99,
+    "liveness": {"score": 0.93, "live": True},
 }
 SKIPPED = {"path": "/home/ada/Photos/half.jpg", "reason": "file: damaged or truncated"}
 COMPARED = {"probability": 0.998, "false_match_rate": 0.00001}
@@ -264,6 +266,22 @@ class PhotoPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """Whether a face was before the camera or on paper or a screen: a hint, no proof of life."""
+
+    __pydantic_config__: ClassVar[Any] = _described(score=0.93, live=True)
+    score: float | None
+    """In [0, 1], higher: more like a face before the camera; no probability. null: the face is too small to tell."""
+    live: bool | None
+    """Whether the score reaches the model's threshold."""
+
+    @classmethod
+    def of(cls, live: "records.Live | None") -> "Live | None":
+        """From the system's answer, if it was asked."""
+        return None if live is None else cls(live.score, live.live)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """A face of an uploaded photo."""
 
@@ -275,11 +293,14 @@ class Seen:
     """Of the detector, in [0, 1]."""
     quality: float
     """In [0, 1]: the expected share of right matches."""
+    liveness: Live | None = None
+    """null: not asked for."""
 
     @classmethod
     def of(cls, face: "records.Face") -> "Seen":
         """From the system's face."""
-        return cls(_box(face.detection), _points(face.detection), face.detection.score, face.quality)
+        detection, live = face.detection, Live.of(face.liveness)
+        return cls(_box(detection), _points(detection), detection.score, face.quality, live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +322,8 @@ class Found:
     """That it is the nearest of those named, each of them and nobody being equally likely before; null: none is."""
     false_match_rate: float | None
     """How often a stranger comes as near to any of those named."""
+    liveness: Live | None = None
+    """null: not asked for."""
 
     @classmethod
     def of(cls, one: "system.Identified") -> "Found":
@@ -315,6 +338,7 @@ class Found:
             one.person,
             one.probability,
             one.false_match_rate,
+            Live.of(one.face.liveness),
         )
 
 

@@ -9,6 +9,8 @@ import typer
 
 from visavis.app.cli import adaptation, evaluation, models, people, training, vault, watching
 from visavis.app.cli.keys import KeyFile
+from visavis.app.cli.liveness import Judged, in_words
+from visavis.app.cli.liveness import app as liveness_app
 from visavis.app.cli.local import LocalSystem
 from visavis.app.cli.opening import (
     GalleryFolder,
@@ -50,6 +52,7 @@ app = typer.Typer(no_args_is_help=True, help=HELP)
 app.add_typer(models.app, name="models")
 app.add_typer(people.app)
 app.add_typer(vault.app)
+app.add_typer(liveness_app)
 app.add_typer(watching.app)
 app.add_typer(training.app)
 app.add_typer(adaptation.app)
@@ -166,6 +169,7 @@ def _identify(
     token_file: TokenFile = None,
     pack: OwnPack = None,
     false_match_rate: Rate = 1e-3,
+    liveness: Judged = False,
     json: Json = False,
 ) -> None:
     """Tell who of the named people is in photos.
@@ -176,7 +180,8 @@ def _identify(
 
     from visavis.errors import PhotoError
 
-    table = Table("photo", "box", "person", "probability", "strangers as near", box=None)
+    heads = ["photo", "box", "person", "probability", "strangers as near", *(["live", "score"] if liveness else [])]
+    table = Table(*heads, box=None)
     values: list[dict[str, Any]] = []
     with (
         ask_system(gallery, server, token_file, key_file=key_file, pack=pack) as faces,
@@ -185,18 +190,19 @@ def _identify(
         for done, photo in enumerate(photos):
             report_progress(done, len(photos))
             try:
-                found = faces.identify(photo, false_match_rate=false_match_rate)
+                found = faces.identify(photo, false_match_rate=false_match_rate, liveness=liveness)
             except PhotoError as error:
                 values.append({"photo": photo, "error": str(error)})
-                table.add_row(printable(photo), "-", f"not read: {printable(str(error))}", "", "")
+                table.add_row(printable(photo), "-", f"not read: {printable(str(error))}")
                 continue
             for one in found:
                 values.append({"photo": photo, **asdict(one)})
                 box = " ".join(str(round(value)) for value in one.box_xyxy_px)
                 name = "unknown" if one.name is None else printable(one.name)
-                table.add_row(printable(photo), box, name, percent(one.probability), rate(one.false_match_rate))
+                live = in_words(one.liveness) if one.liveness else ()
+                table.add_row(printable(photo), box, name, percent(one.probability), rate(one.false_match_rate), *live)
             if not found:
-                table.add_row(printable(photo), "-", "no face", "", "")
+                table.add_row(printable(photo), "-", "no face")
     emit(values, as_json=json, text=table)
     if any("error" in value for value in values):
         raise typer.Exit(3)
@@ -213,6 +219,7 @@ def _verify(
     server: ServerUrl = None,
     token_file: TokenFile = None,
     false_match_rate: Rate = 1e-3,
+    liveness: Judged = False,
     json: Json = False,
 ) -> None:
     """Tell whether two photos show the same person.
@@ -222,22 +229,29 @@ def _verify(
     asked = open_server(server, token_file, pack=pack)
     if asked is not None:
         with asked:
-            answer = asked.verify(photo, other, false_match_rate=false_match_rate)
+            answer = asked.verify(photo, other, false_match_rate=false_match_rate, liveness=liveness)
     else:
         from visavis.face.analyze import Analyzer
+        from visavis.face.liveness import Liveness
         from visavis.face.models import load_pack
         from visavis.face.system import verify
         from visavis.face.wire import Verified
         from visavis.face.workers import cores
 
-        analyzer = Analyzer(load_pack(pack or "default"), threads=cores())
-        answer = Verified.of(verify(photo, other, analyzer, false_match_rate=false_match_rate))
+        loaded = load_pack(pack or "default")
+        analyzer = Analyzer(loaded, threads=cores())
+        judge = Liveness(loaded, threads=cores()) if liveness else None
+        answer = Verified.of(verify(photo, other, analyzer, false_match_rate=false_match_rate, liveness=judge))
     faces = [{"photo": path, **asdict(face)} for path, face in zip((photo, other), answer.faces, strict=True)]
     value = {**asdict(answer), "faces": faces}
     text = (
         f"{'the same person' if answer.same else 'not shown to be the same person'}: probability "
         f"{percent(answer.probability)}; of pairs of strangers {rate(answer.false_match_rate)} are as similar"
     )
+    for path, face in zip((photo, other), answer.faces, strict=True):
+        if face.liveness is not None:
+            live, score = in_words(face.liveness)
+            text += f"\n{printable(path)}: live: {live}" + (f" (score {score})" if score else "")
     emit(value, as_json=json, text=text)
     raise typer.Exit(0 if answer.same else 1)
 

@@ -24,7 +24,7 @@ from visavis.face.gallery import Gallery, Imported
 from visavis.face.gallery.milvus import is_address
 from visavis.face.indexing import IndexReport, absolute
 from visavis.face.match import Calibration
-from visavis.face.models import Pack
+from visavis.face.models import Pack, status
 from visavis.face.photos import Decoded
 from visavis.face.stream.sources import Source
 from visavis.face.system import ClusterReport, FaceSystem, Hit, Identified, Verified
@@ -126,15 +126,21 @@ class Service:
 
     # Questions
 
-    def identify(self, photo: bytes, *, false_match_rate: float) -> list[Identified]:
-        """As `FaceSystem.identify`."""
-        with self._uploaded([photo]) as [path], self._system() as system:
-            return system.identify(path, false_match_rate=false_match_rate)
+    def identify(self, photo: bytes, *, false_match_rate: float, liveness: bool) -> list[Identified]:
+        """As `FaceSystem.identify`; nothing is fetched for it.
 
-    def verify(self, photo: bytes, other: bytes, *, false_match_rate: float) -> Verified:
-        """As `FaceSystem.verify`."""
+        Raises:
+            InputError: liveness is asked for, and this computer has no model for it.
+        """
+        self._check_liveness(liveness)
+        with self._uploaded([photo]) as [path], self._system() as system:
+            return system.identify(path, false_match_rate=false_match_rate, liveness=liveness)
+
+    def verify(self, photo: bytes, other: bytes, *, false_match_rate: float, liveness: bool) -> Verified:
+        """As `FaceSystem.verify`; errors as `identify`."""
+        self._check_liveness(liveness)
         with self._uploaded([photo, other]) as [path, path_of_other], self._system() as system:
-            return system.verify(path, path_of_other, false_match_rate=false_match_rate)
+            return system.verify(path, path_of_other, false_match_rate=false_match_rate, liveness=liveness)
 
     def search(self, photo: bytes, *, k: int, face: int | None) -> list[Hit]:
         """As `FaceSystem.search`."""
@@ -214,6 +220,12 @@ class Service:
             for path in paths:
                 self._options.data.pop(path, None)
                 path.unlink(missing_ok=True)
+
+    def _check_liveness(self, wanted: bool) -> None:
+        spec = self.pack.liveness
+        if wanted and (spec is None or not status(spec).present):
+            cure = "none is in its pack" if spec is None else f"there run `visavis face models pull {spec.name}`"
+            raise InputError(f"liveness: expected a server that has the model, got one without; {cure}")
 
     @contextlib.contextmanager
     def _system(self) -> Iterator[FaceSystem]:

@@ -15,24 +15,37 @@ Photo = Annotated[UploadFile, File(description="JPEG, PNG, WebP, HEIC, AVIF, TIF
 MaxRate = Annotated[
     float, Query(ge=1e-9, lt=1, description="Say yes only where fewer strangers than this would come as near.")
 ]
+Judged = Annotated[bool, Query(description="Judge each face's liveness, too: a hint, no proof. Takes a while longer.")]
 
 
 @router.post("/identify")
 def identify(
-    client: Reader, service: Serving, photo: Photo, _turn: Turn, false_match_rate: MaxRate = 1e-3
+    client: Reader,
+    service: Serving,
+    photo: Photo,
+    _turn: Turn,
+    false_match_rate: MaxRate = 1e-3,
+    liveness: Judged = False,
 ) -> list[Found]:
     """Who of the named people is in a photo."""
-    found = service.identify(_bytes(service, photo), false_match_rate=false_match_rate)
+    found = service.identify(_bytes(service, photo), false_match_rate=false_match_rate, liveness=liveness)
     service.audit.note(client.name, "identify", [one.person_id for one in found if one.person_id is not None])
     return [Found.of(one) for one in found]
 
 
 @router.post("/verify")
 def verify(
-    client: Reader, service: Serving, photo: Photo, other: Photo, _turn: Turn, false_match_rate: MaxRate = 1e-3
+    client: Reader,
+    service: Serving,
+    photo: Photo,
+    other: Photo,
+    _turn: Turn,
+    false_match_rate: MaxRate = 1e-3,
+    liveness: Judged = False,
 ) -> Verified:
     """Whether two photos show the same person: the largest face of each counts."""
-    answer = service.verify(_bytes(service, photo), _bytes(service, other), false_match_rate=false_match_rate)
+    first, second = _bytes(service, photo), _bytes(service, other)
+    answer = service.verify(first, second, false_match_rate=false_match_rate, liveness=liveness)
     service.audit.note(client.name, "verify")
     return Verified.of(answer)
 
