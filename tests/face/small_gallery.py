@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis.face.gallery import EmbedderId, FolderGallery, Gallery, NewFace
+from visavis.face.gallery import EmbedderId, FolderGallery, Gallery, NewFace, open_gallery
 from visavis.face.records import Detection, Photo
 
 DIM = 32
@@ -36,6 +36,19 @@ def add(gallery: Gallery, content: int, *seeds: int, path: str | None = None) ->
 @pytest.fixture
 def gallery(tmp_path):
     with FolderGallery.open(tmp_path / "g", model=MODEL) as gallery:
+        yield gallery
+
+
+@pytest.fixture(params=["folder", pytest.param("milvus", marks=pytest.mark.slow)])
+def either(request, tmp_path, monkeypatch):
+    """A gallery in a folder, and one on Milvus: what holds of galleries holds of both."""
+    if request.param == "folder":
+        place = tmp_path / "g"
+    else:
+        place = request.getfixturevalue("milvus")
+        # Writing all again without what was deleted takes seconds; test_milvus.py looks at it.
+        monkeypatch.setattr("visavis.face.gallery.milvus.tables.Tables.purge", lambda *_: None)
+    with open_gallery(place, model=MODEL) as gallery:
         yield gallery
 
 

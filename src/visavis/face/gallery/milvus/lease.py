@@ -130,7 +130,7 @@ class Lease:
         return left
 
     def release(self, written: int) -> None:
-        """Give back the turn; `written`: the server's time of the last write."""
+        """Give back the turn; `written`: the server's time of the last write, 0: there was none."""
         self._end_renewing()
         with self._guard:
             state, self._state = self.state, None

@@ -83,7 +83,7 @@ class Session:
             self._ids = {"photo": state.photo, "face": state.face, "person": state.person}
             self._view, self._writer = View(self.tables), threading.get_ident()
             self._unsure = died is not None or recovering
-            whole = False  # whether others find nothing half done
+            whole, written = False, 0  # whether others find nothing half done
             try:
                 if self._unsure:
                     recover(self.tables, self.lease, died)
@@ -94,12 +94,14 @@ class Session:
                     self.lease.take(**self._ids)
                     whole = False
                     self._view.commit(self.lease)
+                whole = False
+                written = self.tables.last_write(self.lease.left_s)
                 whole = True
             finally:
                 self._view = self._writer = None
                 self._touched, self._left = set(), set()
                 if whole:
-                    self.lease.release(self.tables.written)
+                    self.lease.release(written)
                 else:
                     self.lease.abandon()
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,7 +181,8 @@ class Tables:
     def __init__(self, server: Server, prefix: str, dim: int, seen: Callable[[], int]) -> None:
         self.server, self.prefix, self.dim = server, prefix, dim
         self._seen = seen
-        self.written = 0  # the server's time of our last write
+        self._written = 0  # the server's time of our last write
+        self._deleted = False  # since, and nobody told when
         self._pool = ThreadPoolExecutor(len(TABLES), "visavis-milvus")
         self._lock = threading.Lock()
 
@@ -298,13 +300,28 @@ class Tables:
                     self._name(table), expression, timeout=within_s(), context=self._context()
                 )
             self._note(done.timestamp)
+            self._deleted = True
+
+    def last_write(self, within_s: Callable[[], float]) -> int:
+        """The server's time of our last write, deletions included, of which servers tell no time: a row comes after."""
+        if self._deleted:
+            self.put("mark", [{"id": "written", "value": ""}], within_s=within_s)
+        return self._written
 
     def purge(self, tables: Iterable[str]) -> None:
-        """Have the server write what it holds of the tables without the rows deleted, and drop what it held before."""
+        """Have the server write the tables again without the rows deleted; it drops what it had when it collects."""
+        self.together(*(partial(self._purge, table) for table in tables))
+
+    def _purge(self, table: str) -> None:
+        from pymilvus.client.prepare import Prepare  # type: ignore[import-untyped]
+
+        client, name = self.server.client, self._name(table)
         with self.server.errors():
-            for table in tables:
-                self.server.client.flush(self._name(table), timeout=4 * CALL_S)
-                self.server.client.compact(self._name(table), timeout=CALL_S)
+            client.flush(name, timeout=4 * CALL_S)
+            number = client.describe_collection(name)["collection_id"]
+            # The client names the collection alone, and servers before 2.5 then compact all that there are.
+            request = Prepare.manual_compaction(name, False, False, number)
+            self._handler()._stub.ManualCompaction(request, timeout=CALL_S)
 
     def _put(self, table: str, rows: list[Row], timeout_s: float) -> None:
         with self.server.errors():
@@ -313,7 +330,8 @@ class Tables:
 
     def _note(self, timestamp: int) -> None:
         with self._lock:
-            self.written = max(self.written, timestamp)
+            self._written = max(self._written, timestamp)
+            self._deleted = False
 
     def _reach(self) -> dict[str, Any]:
         seen = self._seen()

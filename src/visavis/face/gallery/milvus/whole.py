@@ -41,7 +41,8 @@ class MilvusRows:
     def page(self, table: str, after: Key | None, limit: int) -> list[Row]:
         """As `Rows.page`."""
         fields = ["name"] if table == "person" else None
-        return next(self._session.tables.pages(table, after=after, limit=limit, fields=fields), [])
+        only = 'id == "sorted_to"' if table == "mark" else ""
+        return next(self._session.tables.pages(table, only, after=after, limit=limit, fields=fields), [])
 
     def put(self, table: str, rows: list[Row]) -> None:
         """As `Rows.put`, inside `writing`; at once."""
