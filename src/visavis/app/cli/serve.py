@@ -1,6 +1,7 @@
 """``visavis serve`` and ``visavis tokens``: the face system over HTTP."""
 
 import sys
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,12 +66,15 @@ def serve(
         ),
     ] = None,
     pack: OwnPack = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Show the page in your browser.")] = False,
     json: Json = False,
 ) -> None:
-    """Serve a gallery over HTTP: people, photos, identify, verify, search, index jobs.
+    """Serve a gallery: as a web page, and over HTTP to programs and to `visavis face ... --server`.
 
-    Only this computer is served, without a token for questions; changes need a token: `visavis tokens add`. The API
-    describes itself under /api/v1/openapi.json.
+    Only this computer is served unless --host or --name say otherwise. Here the page may do everything, and questions
+    need no token; programs that change something need one, and others than this computer always: `visavis tokens add`.
+    The API describes itself under /api/v1/openapi.json. Ctrl-C ends the server and what it is doing; the next index
+    run goes on.
     """
     from visavis.app.server.application import serve as serve_http
     from visavis.app.server.service import Service
@@ -78,6 +82,8 @@ def serve(
     def ready(url: str) -> None:
         emit({"url": url, "gallery": gallery}, as_json=json, text=f"{printable(gallery)}: {url}, until Ctrl-C")
         sys.stdout.flush()  # who reads a pipe waits for it
+        if open_page:
+            webbrowser.open(url)
 
     service = Service(
         gallery,
@@ -109,12 +115,15 @@ def _add(
     scope: Annotated[
         Scope, typer.Option("--scope", help="read: ask. write: enroll, name, merge, split. admin: all.")
     ] = "read",
+    days: Annotated[
+        int | None, typer.Option("--days", help="It expires after so many; never when not given.", min=1)
+    ] = None,
     gallery: GalleryFolder = None,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Make a token and show it, this once."""
-    secret = _tokens(gallery, state).add(name, scope)
+    secret = _tokens(gallery, state).add(name, scope, days=days)
     emit({"name": name, "scope": scope, "token": secret}, as_json=json, text=secret)
 
 
@@ -124,10 +133,11 @@ def _list(gallery: GalleryFolder = None, state: State = None, json: Json = False
     from rich.table import Table
 
     found = _tokens(gallery, state).all()
-    table = Table("name", "scope", "made", box=None)
+    table = Table("name", "scope", "made", "expires", box=None)
     for token in found:
-        table.add_row(printable(token.name), token.scope, token.created_at)
-    values = [{"name": token.name, "scope": token.scope, "created_at": token.created_at} for token in found]
+        table.add_row(printable(token.name), token.scope, token.created_at, token.expires_at or "never")
+    names = ("name", "scope", "created_at", "expires_at")
+    values = [{name: getattr(token, name) for name in names} for token in found]
     emit(values, as_json=json, text=table)
 
 

@@ -1,5 +1,6 @@
 """The service put together: `make_app` for any ASGI server, `serve` with its own."""
 
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -131,8 +132,8 @@ def serve(
         on_ready: called with the URL when it listens.
 
     Raises:
-        InputError: others than this computer would be served, and there is no token yet.
-        OSError: the address is not of this computer, or the port is taken.
+        InputError: others than this computer would be served, and there is no token yet; or the port is taken.
+        OSError: the address is not of this computer.
     """
     rules = rules_for(host, names)
     if not rules.open and not service.tokens.all():
@@ -141,7 +142,13 @@ def serve(
             "make one with `visavis tokens add`"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listening:
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise InputError(f"port: expected one that is free, got {port}; give another, 0 for any") from error
+    with listening:
         if on_ready is not None:
             shown = f"[{host}]" if ":" in host else host
             on_ready(f"http://{shown}:{listening.getsockname()[1]}")
