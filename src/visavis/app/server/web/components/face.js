@@ -1,7 +1,7 @@
 // Faces, and how sure an answer about them is: in words and as a rate, never as a bare similarity.
 
 import { address } from "../api.js";
-import { percent, t } from "../i18n.js";
+import { number, percent, t } from "../i18n.js";
 import { html, useState } from "../preact.js";
 import { Icon } from "./icons.js";
 
@@ -25,7 +25,8 @@ export const Name = ({ person }) =>
 export function strangers(rate) {
   if (rate > 0.1) return t("match.share", { share: percent(rate) });
   const times = Number((1 / Math.max(rate, RAREST)).toPrecision(2));
-  return t(rate <= RAREST ? "match.rarer" : "match.one_in", { times });
+  const words = times < 1e6 ? times : number(times, { notation: "compact", compactDisplay: "long" });
+  return t(rate <= RAREST ? "match.rarer" : "match.one_in", { times: words });
 }
 
 /** How sure it is in one word: "certain", "likely", "possible" or "unlikely". */

@@ -54,7 +54,7 @@ export function Faces({ person, faces, onChange }) {
     ${view === "photos"
       ? html`<${Windowed} key="photos" total=${photos.length} wide=${150} high=${150} label=${t("photos.title")}
           render=${(index) => html`<${Photo} id=${photos[index]} />`} />`
-      : html`<${Windowed} key=${view} total=${shown.length} wide=${120} high=${172} label=${t("person.faces")}
+      : html`<${Windowed} key=${view} total=${shown.length} wide=${100} high=${148} label=${t("person.faces")}
           render=${(index) => html`<${FaceCard} face=${shown[index]} chosen=${chosen.has(shown[index].id)} onToggle=${toggle} />`} />`}
     ${chosen.size > 0 &&
     html`<div class="selection" role="region" aria-label=${t("people.selection")}>
@@ -72,7 +72,7 @@ function FaceCard({ face, chosen, onToggle }) {
   const note = face.rate === undefined ? quality : strangers(face.rate);
   return html`
     <div class="face-card" data-selected=${chosen}>
-      <a href=${`/?photo=${face.photo}`} aria-label=${t("person.face", { id: String(face.id) })}><${Face} id=${face.id} size=${112} /></a>
+      <a href=${`/?photo=${face.photo}`} aria-label=${t("person.face", { id: String(face.id) })}><${Face} id=${face.id} size=${92} /></a>
       ${may("write")
         ? html`<label><input type="checkbox" checked=${chosen} onChange=${() => onToggle(face.id)}
             aria-label=${t("person.choose", { id: String(face.id) })} /><small>${note}</small></label>`

@@ -8,7 +8,7 @@ import { strangers } from "./face.js";
 const [WIDTH, HEIGHT] = [640, 240]; // of the drawing, which grows with the page
 const [LEFT, RIGHT, TOP, BASE] = [12, 628, 34, 196];
 const RATES = [-1, -2, -3, -4, -5, -6]; // exponents, marked below the axis where there is room
-const TICK = 62; // wide
+const TICK = 96; // wide, also in the larger letters of a phone
 const [LOWEST, HIGHEST] = [-6, -1]; // exponents to choose from
 
 export function Odds({ calibration: { points, model, measured_on: source }, answer, exponent, onExponent }) {

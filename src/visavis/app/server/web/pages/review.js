@@ -19,49 +19,59 @@ export default function Review() {
   const [total, setTotal] = useState(0); // of those nobody has named
   const [after, setAfter] = useState(sessionStorage.getItem(PLACE)); // cursor of the one before the first
   const [done, setDone] = useState([]); // decisions, for undo: {change, queue, after, total}
+  const [loading, setLoading] = useState(true);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState(null);
-  const [version, setVersion] = useState(0); // counts what changes the suggestions
+  const [version, setVersion] = useState(0); // counts the times the queue is asked for anew
+  const asking = useRef(null); // an AbortController while it is
+  const outdated = useRef(false); // whether somebody was named since, and so may be suggested
   const field = useRef(null);
 
   useEffect(() => {
     after ? sessionStorage.setItem(PLACE, after) : sessionStorage.removeItem(PLACE);
   }, [after]);
   useEffect(() => {
-    const asking = new AbortController();
-    get("/review", { after, limit: PAGE }, asking.signal).then(
+    asking.current = new AbortController();
+    setLoading(true);
+    get("/review", { after, limit: PAGE }, asking.current.signal).then(
       (page) => {
+        outdated.current = false;
         setQueue(page.unknown.map(plausible));
         setTotal(page.total);
         setError(null);
+        setLoading(false);
       },
       (failure) => failure.name !== "AbortError" && setError(failure),
     );
-    return () => asking.abort();
+    return () => asking.current.abort();
   }, [version]);
 
   const current = queue?.[0];
-  const advance = (number, changes) => {
+  const advance = (number) => {
     setDone((before) => [...before, { change: number, queue, after, total }]);
     setAfter(cursor(current));
     setQueue(queue.slice(1));
     if (number) setTotal((count) => count - 1);
-    if (changes || queue.length <= FEW) setVersion((count) => count + 1);
+    outdated.current ||= number !== null;
+    if (outdated.current || queue.length <= FEW) setVersion((count) => count + 1);
   };
   const decide = async (act) => {
-    if (busy || !current) return;
+    if (busy) return;
+    asking.current.abort(); // what it would bring is older than what is done now
+    setLoading(false);
     setBusy(true);
     try {
       await act();
     } catch (failure) {
       toastError(failure);
+      setVersion((count) => count + 1);
     }
     setBusy(false);
   };
   const same = (person) =>
     decide(async () => {
       const answer = await change(`/people/${person.id}/merge`, { json: { others: [current.person.id] } });
-      advance(answer.change, true);
+      advance(answer.change);
     });
   const other = () =>
     decide(async () => {
@@ -76,9 +86,9 @@ export default function Review() {
       const answer = known
         ? await change(`/people/${known.id}/merge`, { json: { others: [current.person.id] } })
         : await change(`/people/${current.person.id}`, { method: "PATCH", json: { name: text } });
-      advance(answer.change, true);
+      advance(answer.change);
     });
-  const skip = () => decide(async () => advance(null, false));
+  const skip = () => decide(async () => advance(null));
   const takeBack = () =>
     decide(async () => {
       const last = done.at(-1);
@@ -117,17 +127,17 @@ export default function Review() {
     return () => removeEventListener("keydown", onKey);
   });
 
-  const decided = done.filter((one) => one.change).length;
+  const named = done.filter((one, index) => (done[index + 1]?.total ?? total) < one.total).length;
   const head = html`<${Head} title=${t("review.title")} lead=${total ? t("review.left", { count: total }) : null}>
     ${done.length > 0 && html`<button class="secondary" disabled=${busy} onClick=${takeBack}>${t("review.undo")} <kbd>U</kbd></button>`}
   <//>`;
   if (!may("write")) return html`${head}<${Empty} icon="review" title=${t("review.may_not")} />`;
   if (error) return html`${head}<${Failed} error=${error} onRetry=${() => setVersion((count) => count + 1)} />`;
-  if (!queue) return html`${head}<${Skeleton} count=${8} />`;
+  if (!queue || (!current && loading)) return html`${head}<${Skeleton} count=${8} />`;
   if (!current) return html`${head}<${Finished} left=${total} onAgain=${startOver} />`;
   return html`
     ${head}
-    <progress class="review-progress" value=${decided} max=${decided + total} aria-label=${t("review.progress")}></progress>
+    <progress class="review-progress" value=${named} max=${named + total} aria-label=${t("review.progress")}></progress>
     <article class="review-card" key=${current.person.id} aria-busy=${busy}>
       <section aria-labelledby="unknown">
         <h2 id="unknown">${t("review.who")} <small>${t("people.faces", { count: current.person.faces })}</small></h2>
