@@ -226,6 +226,41 @@ def test_a_failure_of_ours_tells_nothing(client, service, monkeypatch):
     assert "division" not in message
 
 
+def test_errors_do_not_tell_where_the_gallery_lies(client, service, monkeypatch):
+    folder = str(service.gallery.folder)
+    for error, status in ((GalleryError(f"{folder}: is full"), 409), (OSError(28, "No space", f"{folder}/x"), 503)):
+
+        def fail(*_arguments, error=error, **_options):
+            raise error
+
+        monkeypatch.setattr(service, "identify", fail)
+        assert folder not in failed(client.post(f"{API}/identify", files={"photo": ("x", png(0))}), status)
+    answer = client.post(f"{API}/import", files={"file": ("x", b"no zip")})
+    assert folder not in failed(answer, 409, "GalleryError")
+
+
+def test_forms_beyond_reason(client):
+    many = "".join(f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\na\r\n' for n in range(10_000))
+    for body in (
+        many,
+        many.replace("form-data;", 'form-data; filename="a";'),
+        '--x\r\nContent-Disposition: form-data; name="photo\r\nX: y"\r\n\r\na\r\n--x--\r\n',
+        "--x\r\n" + "A: b\r\n" * 100_000,
+        "--x\r\n" + "A" * 1_000_000,
+        "--x\r\nContent-Disposition: form-data; name=\"photo\"; filename*=utf-8''%00\r\n\r\na\r\n--x--\r\n",
+        "no boundary",
+        "",
+    ):
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        answer = client.post(f"{API}/identify", content=body.encode(), headers=kind)
+        assert answer.status_code in (400, 422)
+        assert failed(answer, answer.status_code, "RequestError" if answer.status_code == 400 else None)
+    unbound = {"content-type": "multipart/form-data"}
+    failed(client.post(f"{API}/identify", content=b"x", headers=unbound), 400, "RequestError")
+    more = [("photos", ("x", png(0)))] * 101
+    failed(client.post(f"{API}/enroll", data={"name": "x"}, files=more), 422, "RequestError")
+
+
 # Where requests come from
 
 
@@ -330,6 +365,16 @@ def test_tokens_are_kept_as_hashes_only_their_owner_can_read(tmp_path):
         Tokens(tmp_path).all()
 
 
+def test_a_token_revoked_in_the_tick_of_its_making_opens_nothing(tmp_path):
+    tokens, elsewhere = Tokens(tmp_path), Tokens(tmp_path)
+    secret = elsewhere.add("ada", "admin")
+    assert tokens.find(secret) is not None
+    path, status = tmp_path / "tokens.json", (tmp_path / "tokens.json").stat()
+    path.write_text("[]")  # the same inode
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert tokens.find(secret) is None
+
+
 def test_too_many_requests_are_made_to_wait(service):
     with strangers(service, Rules(per_second=1e-6, burst=3)) as client:
         assert [client.get("/healthz").status_code for _ in range(4)] == [200, 200, 200, 429]
@@ -356,15 +401,17 @@ def test_index_roots(client, photos, tmp_path):
     (photos / "out").symlink_to(tmp_path)
     (photos / "inner").mkdir()
     (photos / "inner" / "up").symlink_to(photos)  # within, and round
-    for folder in ("/", "/etc", str(tmp_path), f"{photos}/..", f"{photos}/out", "photos", "", "a\0b", "~"):
+    unfit = (f"{photos}/{'a' * 300}", f"{photos}/a\0b", "/" + "a/" * 2000)  # for any file
+    for folder in ("/", "/etc", str(tmp_path), f"{photos}/..", f"{photos}/out", "photos", "", "~", *unfit):
         answer = client.post(f"{API}/index/jobs", json={"folder": folder})
         assert "below an allowed --root" in failed(answer, 403, "RootError")
     assert "exists" in failed(client.post(f"{API}/index/jobs", json={"folder": f"{photos}/no"}), 403, "RootError")
     assert "no links out" in failed(client.post(f"{API}/index/jobs", json={"folder": str(photos)}), 403, "RootError")
     (photos / "out").unlink()
     assert allowed_folder(f"{photos}/inner", [photos]) == photos / "inner"
-    with pytest.raises(RootError):
-        allowed_folder(str(photos), [])
+    for path, roots in ((str(photos), []), (f"{photos}/\ud800", [photos])):
+        with pytest.raises(RootError):
+            allowed_folder(path, roots)
 
 
 def test_paths_that_climb_reach_no_file(client):

@@ -4,9 +4,10 @@ import logging
 import sqlite3
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from visavis.app.server.decoding import TooLargeError
 from visavis.app.server.roots import RootError
@@ -59,7 +60,7 @@ def error_body(kind: str, message: str) -> dict[str, Any]:
     return {"error": {"type": kind, "message": message}}
 
 
-def refusal(error: HTTPException) -> JSONResponse:
+def refusal(error: StarletteHTTPException) -> JSONResponse:
     """The answer of a request that is refused before it reaches the gallery."""
     kind = TYPES.get(error.status_code, "RequestError")
     return JSONResponse(error_body(kind, str(error.detail)), error.status_code, error.headers)
@@ -68,16 +69,23 @@ def refusal(error: HTTPException) -> JSONResponse:
 def answer_errors(app: FastAPI) -> None:
     """Have an application answer errors so."""
 
-    async def ours(_request: Request, error: Exception) -> JSONResponse:
+    async def ours(request: Request, error: Exception) -> JSONResponse:
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 503)
         if isinstance(error, GalleryError) and isinstance(error.__cause__, sqlite3.Error):
             status = 503  # a full disk, a damaged file, another writer for too long
         if status == 503:
             _log.error("%s: %s", type(error).__name__, error)
-        return JSONResponse(error_body(type(error).__name__, str(error)), status)
+        text = str(error).replace(str(request.app.state.service.gallery.folder), "gallery")  # where it lies is not told
+        return JSONResponse(error_body(type(error).__name__, text), status)
+
+    async def system(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, OSError)
+        _log.error("%s", error)
+        text = f"server: its system refuses ({error.strerror or 'no reason told'}); its log says more"
+        return JSONResponse(error_body("ServerError", text), 503)
 
     async def refused(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, StarletteHTTPException)
         return refusal(error)
 
     async def unfit(_request: Request, error: Exception) -> JSONResponse:
@@ -94,7 +102,8 @@ def answer_errors(app: FastAPI) -> None:
 
     for kind, handler in (
         (VisavisError, ours),
-        (HTTPException, refused),
+        (StarletteHTTPException, refused),
+        (OSError, system),
         (RequestValidationError, unfit),
         (404, no_route),
         (405, no_method),

@@ -27,12 +27,16 @@ def allowed_folder(path: str, roots: Sequence[Path]) -> Path:
         RootError: it is not below a root, does not exist there, or holds a link that leads out.
     """
     outside = RootError(f"folder: expected an absolute path below an allowed --root, got {path!r}")
-    if "\0" in path or not Path(path).is_absolute():
+    if not Path(path).is_absolute():
         raise outside
-    resolved = Path(os.path.realpath(path))
+    try:
+        resolved = Path(os.path.realpath(path))
+        exists = _is_within(resolved, roots) and resolved.exists()
+    except (OSError, ValueError) as error:  # names that no file can have: too long, with a NUL, no UTF-8
+        raise outside from error
     if not _is_within(resolved, roots):
         raise outside
-    if not resolved.exists():
+    if not exists:
         raise RootError(f"folder: expected one that exists, got {path!r}")
     stack, seen = [resolved], {resolved}
     while stack:
