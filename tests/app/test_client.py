@@ -87,6 +87,13 @@ def test_every_operation_has_a_method(faces, app, photos, tmp_path, service):
         ("GET", "/index/jobs/{job}"): lambda: faces.job(started[0].id),
         ("GET", "/index/jobs/{job}/events"): lambda: list(faces.watch(started[0].id)),
         ("DELETE", "/index/jobs/{job}"): lambda: faces.cancel(started[0].id),
+        ("GET", "/people/{person}/alike"): lambda: faces.alike(1),
+        ("GET", "/people/{person}/doubts"): lambda: faces.doubts(1),
+        ("POST", "/people/{person}/faces"): lambda: faces.give(2, [6]),
+        ("POST", "/changes/{change}/undo"): lambda: faces.undo(),
+        ("POST", "/people/{person}/separate"): lambda: faces.separate(1, [2]),
+        ("GET", "/review"): lambda: list(faces.review()),
+        ("GET", "/calibration"): lambda: faces.calibration(),
         ("DELETE", "/people/{person}"): lambda: faces.forget(1),
     }
     for operation, call in calls.items():
@@ -137,6 +144,26 @@ def test_questions_by_path_and_by_bytes(faces, photos):
     assert same.faces[0].box_xyxy_px == (-0.5, -0.5, 31.5, 31.5)
     hits = faces.search(photos / "0.png", k=2)
     assert [(hit.face.name, hit.face.path is not None) for hit in hits] == [("Ada", True)] * 2
+
+
+def test_changes_are_undone(faces):
+    with pytest.raises(InputError, match="change: expected one that this client has made, got none"):
+        faces.undo()
+    nameless = faces.people(named=False)
+    assert [(one.id, one.name) for one in nameless] == [(2, None)]
+    [unknown] = faces.review()
+    assert (unknown.person, unknown.likely[0].person.name) == (nameless[0], "Ada")
+    before = faces.people()
+    faces.give(1, unknown.faces[:1])
+    first = faces.last_change
+    faces.merge(1, [2])
+    assert [(one.name, one.faces) for one in faces.people()] == [("Ada", 5)]
+    with pytest.raises(GalleryError):
+        faces.undo(first)  # the same faces were changed since
+    assert {one.id for one in faces.undo()} == {1, 2}
+    faces.undo(first)
+    assert faces.people() == before
+    assert [one.name for one in faces.people(name="aDA")] == ["Ada"]
 
 
 def test_enroll_takes_all_photos_or_none(faces, photos):

@@ -16,6 +16,7 @@ from visavis.errors import GalleryError, InputError, PhotoError
 from visavis.face.connection import Connection, Part
 from visavis.face.wire import (
     About,
+    CalibrationCurve,
     Clustered,
     Enrolled,
     Face,
@@ -24,16 +25,20 @@ from visavis.face.wire import (
     Hit,
     Imported,
     Job,
+    Likely,
     People,
     Person,
     Photo,
     PhotoPage,
+    ReviewPage,
+    Undone,
+    Unknown,
     Verified,
 )
 
 __all__ = ["FaceClient", "Upload"]
 
-PAGE = 1000
+PAGE, REVIEW_PAGE = 1000, 100
 LONG_S = 3600.0  # work on a whole gallery may take so long
 
 T = TypeVar("T")
@@ -106,17 +111,28 @@ class FaceClient:
         query = {"false_match_rate": false_match_rate, "liveness": liveness}
         return self._upload(Verified, "/verify", [("photo", photo), ("other", other)], query=query)
 
-    def search(self, photo: Upload, *, k: int = 20) -> list[Hit]:
-        """The `k` faces of the gallery most like the largest face of a photo."""
-        return self._upload(list[Hit], "/search", [("photo", photo)], query={"k": k})
+    def search(self, photo: Upload, *, k: int = 20, face: int | None = None) -> list[Hit]:
+        """The `k` faces of the gallery most like a face of a photo: the largest, or which one of `identify`'s."""
+        query = {"k": k} | ({} if face is None else {"face": face})
+        return self._upload(list[Hit], "/search", [("photo", photo)], query=query)
+
+    def calibration(self) -> CalibrationCurve:
+        """What probabilities and false-match rates were measured on, as a curve."""
+        return self._server.ask(CalibrationCurve, "GET", "/calibration")
 
     # People
 
-    def people(self) -> list[Person]:
-        """Everyone, those with most faces first."""
+    def people(self, *, named: bool | None = None, name: str | None = None) -> list[Person]:
+        """Everyone, those with most faces first.
+
+        Args:
+            named: only those with a name, or only those without.
+            name: only those whose name holds this text, in capitals or not.
+        """
+        query = {key: value for key, value in (("named", named), ("name", name)) if value is not None}
         found: dict[int, Person] = {}  # by id, for a change meanwhile may move somebody to a later page
         for offset in itertools.count(0, PAGE):
-            page = self._server.ask(People, "GET", "/people", query={"offset": offset, "limit": PAGE})
+            page = self._server.ask(People, "GET", "/people", query={**query, "offset": offset, "limit": PAGE})
             found.update((person.id, person) for person in page.people)
             if len(page.people) < PAGE:
                 break
@@ -129,6 +145,25 @@ class FaceClient:
             NotFoundError: there is none of that number.
         """
         return self._server.ask(Person, "GET", f"/people/{_id(person)}")
+
+    def alike(self, person: int, *, k: int = 10) -> list[Likely]:
+        """The `k` people who look most like a person, and so may be the same."""
+        return self._server.ask(list[Likely], "GET", f"/people/{_id(person)}/alike", query={"k": k})
+
+    def doubts(self, person: int, *, k: int = 20) -> list[Hit]:
+        """The `k` faces of a person that are least like the others, and so may be someone else's."""
+        return self._server.ask(list[Hit], "GET", f"/people/{_id(person)}/doubts", query={"k": k})
+
+    def review(self) -> Iterator[Unknown]:
+        """People without a name, those with most faces first, each with the named who are most alike."""
+        after: str | None = None
+        while True:
+            query = {"limit": REVIEW_PAGE} | ({} if after is None else {"after": after})
+            page = self._server.ask(ReviewPage, "GET", "/review", query=query)
+            yield from page.unknown
+            after = page.next
+            if after is None:
+                return
 
     def name(self, person: int, name: str) -> Person:
         """Give a person a name; the faces there now are taken as confirmed and stay.
@@ -145,6 +180,34 @@ class FaceClient:
     def split(self, faces: Sequence[int]) -> Person:
         """These faces of one person are someone else; returns that one. Sorting will not undo it."""
         return self._server.ask(Person, "POST", "/people/split", body={"faces": list(faces)})
+
+    def give(self, person: int, faces: Sequence[int]) -> Person:
+        """These faces are that person's, whosever they were. Sorting will not undo it."""
+        return self._server.ask(Person, "POST", f"/people/{_id(person)}/faces", body={"faces": list(faces)})
+
+    def separate(self, person: int, others: Sequence[int]) -> Person:
+        """These others are someone else, and sorting will not join them with that person."""
+        return self._server.ask(Person, "POST", f"/people/{_id(person)}/separate", body={"others": list(others)})
+
+    def undo(self, change: int | None = None) -> list[Person]:
+        """Undo a change of people exactly; returns those it touched.
+
+        Args:
+            change: a former `last_change`; when absent the newest.
+
+        Raises:
+            NotFoundError: the server does not remember it.
+            GalleryError: the same was changed again since.
+        """
+        change = self.last_change if change is None else change
+        if change is None:
+            raise InputError("change: expected one that this client has made, got none")
+        return self._server.ask(Undone, "POST", f"/changes/{_id(change)}/undo").people
+
+    @property
+    def last_change(self) -> int | None:
+        """The number of the last name, merge, split, give or separate of this client, by whichever thread."""
+        return self._server.last_change
 
     def forget(self, person: int) -> int:
         """Delete all that the gallery holds of a person, down to the bytes on disk; returns the number of faces."""

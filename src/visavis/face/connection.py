@@ -65,6 +65,7 @@ class Connection:
             trust_env=not _is_loopback(httpx.URL(self.url).host),  # no proxy stands before this computer itself
         )
         self._timeout_s = timeout_s
+        self.last_change: int | None = None  # that a server has made, by the number to undo it by
 
     def close(self) -> None:
         """Let go of open connections."""
@@ -118,6 +119,9 @@ class Connection:
                     **self._timeout(timeout_s),
                 )
             self._expect_success(response)
+            change = response.headers.get("visavis-change", "")
+            if change.isdecimal():
+                self.last_change = int(change)
             return response.content
 
         return self._tried(once, again=method == "GET")
