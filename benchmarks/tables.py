@@ -962,7 +962,97 @@ def grounding() -> str:
     return table(head, rows) + f"\nMedians and quartiles, Wilson's 95 % intervals. {source(record)}.\n"
 
 
+def web() -> str:
+    """The photos page at two sizes: frames by speed, jumps, what it costs."""
+    record = result("web")
+    sizes = record["sizes"]
+
+    def frames(row: Result) -> str:
+        return f"{row['p50']:g} / {row['p95']:g} / {row['max']:g}; {100 * row['late']:.1f} % late"
+
+    rows = [
+        [f"scrolling by {step:,} px a frame", *(frames(size[f"{name}_frame_ms"]) for size in sizes)]
+        for name, step in record["speeds_px"].items()
+    ]
+    jumps = [size["jump_ms"] for size in sizes]
+    rows += [
+        ["jump anywhere, all pictures shown", *(f"{row['p50']:g} / {row['p95']:g} / {row['max']:g}" for row in jumps)],
+        ["opened, first pictures shown", *(f"{size['open_ms']:,}" for size in sizes)],
+        ["elements in the page, the most", *(f"{size['most_elements']:,}" for size in sizes)],
+        ["memory of its script at the end, MB", *(f"{size['heap_mb_at_end']:g}" for size in sizes)],
+        ["requests refused by the rate limit", *(f"{size['refused']:,}" for size in sizes)],
+    ]
+    head = ["ms: median / 95 % / longest", *(f"{size['photos']:,} photos" for size in sizes)]
+    return table(head, rows) + f"\n{source(record)}.\n"
+
+
+def _rates(rate: Result) -> str:
+    if rate["rate"] is None:
+        return "-"
+    return f"{rate['rate'] * 100:.0f} % ({rate['low'] * 100:.0f} to {rate['high'] * 100:.0f})"
+
+
+def _estimated(estimate: Result) -> str:
+    return f"{estimate['value']:.2f} ({estimate['low']:.2f} to {estimate['high']:.2f})"
+
+
+def liveness() -> str:
+    """What each system calls an attack and what it takes for live; the limits of the measurement."""
+    record = result("liveness")
+    systems = record["systems"]
+    first = next(iter(systems.values()))
+    rows = [
+        [f"called an attack: {kind}", *(_rates(system["bpcer"][kind]) for system in systems.values())]
+        for kind in first["bpcer"]
+    ]
+    rows += [
+        [f"taken for live: {kind}", *(_rates(system["apcer"][kind]) for system in systems.values())]
+        for kind in first["apcer"]
+    ]
+    rows.append(
+        ["mean of both errors, worst attack", *(_estimated(system["acer_worst_attack"]) for system in systems.values())]
+    )
+    rows += [
+        [f"area under the ROC: {kind}", *(_estimated(system["auc"][kind]) for system in systems.values())]
+        for kind in first["auc"]
+    ]
+    counts = record["not_found_or_too_small"]["cfp"]
+    lost = ", ".join(f"{kind}: {count}" for kind, count in counts.items()) or "none"
+    times = "; ".join(
+        f"{name} {low:.0f} / {middle:.0f} / {high:.0f} ms a face"
+        for name, (low, middle, high) in record["milliseconds_a_face"].items()
+    )
+    absent = "".join(f" Not measured, as its source could not be reached: {name}." for name in record["absent"])
+    return (
+        table(["", *systems], rows)
+        + f"\n{record['people']['measured']} people of CFP, one photo each, other people than the "
+        f"{record['people']['threshold']} that set the thresholds; in brackets 95 % intervals (shares: Wilson's; the "
+        f"rest: by drawing people anew). Faces not found or below {record['min_face_px']} px, left out: {lost}. Time, "
+        f"quartiles, one thread of a busy machine: {times}.{absent} {source(record)}.\n"
+    )
+
+
+def liveness_sizes() -> str:
+    """The same by the size of the face, and on photos of another source."""
+    record = result("liveness")
+    name = next(iter(record["milliseconds_a_face"]))
+    system = record["systems"][name]
+    groups = {**{f"CFP, {size}": errors for size, errors in system["by_size"].items()}, "celeb5": system["celeb5"]}
+    kinds = [("bpcer", "camera alone"), ("bpcer", "photo as it is"), *(("apcer", kind) for kind in system["auc"])]
+    head = [
+        "called an attack: camera alone",
+        "called an attack: photo as it is",
+        *(f"taken for live: {k}" for k in system["auc"]),
+    ]
+    rows = [
+        [group, *(_rates(errors[error][kind]) for error, kind in kinds), str(errors["bpcer"]["camera alone"]["photos"])]
+        for group, errors in groups.items()
+    ]
+    return table(["", *head, "photos"], rows) + f"\n{name}, at the threshold of the table above.\n"
+
+
 TABLES = {
+    "web": web,
     "grounding": grounding,
     "miniwob_oracles": miniwob_oracles,
     "miniwob_speed": miniwob_speed,
@@ -992,6 +1082,8 @@ TABLES = {
     "estimators_digits": estimators_digits,
     "estimators_polynomial": estimators_polynomial,
     "estimators_speed": estimators_speed,
+    "liveness": liveness,
+    "liveness_sizes": liveness_sizes,
     "process": process,
     "receptive": receptive,
     "scale": scale,
