@@ -288,7 +288,15 @@ class FaceClient:
 
     def watch(self, job: int) -> Iterator[Job]:
         """An index job now, and again whenever it has changed, until it has ended; lost connections are made again."""
-        yield from self._server.events(Job, f"/index/jobs/{_id(job)}/events", is_last=lambda now: now.ended)
+        path = f"/index/jobs/{_id(job)}/events"
+        told: Job | None = None
+        for event in self._server.events(path):
+            now = self._server.made(Job, path, event.data)
+            if now != told:
+                yield now
+            if now.ended:
+                return
+            told = now
 
     def cancel(self, job: int) -> Job:
         """Stop an index job at its next photos. What it has taken in stays, and another job goes on from there."""

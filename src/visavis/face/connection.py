@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import httpx
 
@@ -16,7 +16,7 @@ from visavis import __version__, errors
 from visavis.errors import AccessError, BusyError, GalleryError, InputError, NotFoundError, PhotoError, ServerError
 from visavis.face.wire import record
 
-__all__ = ["Connection", "Part"]
+__all__ = ["Connection", "Part", "ServerEvent"]
 
 API = "/api/v1"
 CONNECTING_S = 10.0
@@ -38,6 +38,11 @@ ASK_FOR_A_TOKEN = "give one as `token` or in VISAVIS_TOKEN; `visavis tokens add`
 
 Part = tuple[str, tuple[str, bytes | IO[bytes]]]  # of a form: its field, a file's name and content
 T = TypeVar("T")
+
+
+class ServerEvent(NamedTuple):
+    event: str
+    data: str  # JSON
 
 
 class _LaterError(Exception):
@@ -78,7 +83,7 @@ class Connection:
             ServerError: as `content`, and when the answer is no `kind`.
             VisavisError: what the server answers.
         """
-        return self._made(kind, path, self.content(method, path, **rest))
+        return self.made(kind, path, self.content(method, path, **rest))
 
     def content(
         self,
@@ -150,34 +155,52 @@ class Connection:
         finally:
             draft.unlink(missing_ok=True)
 
-    def events(self, kind: type[T], path: str, *, is_last: Callable[[T], bool]) -> Iterator[T]:
-        """What the server tells as it happens, up to the last; asked for again when the connection is lost.
+    def events(self, path: str) -> Iterator[ServerEvent]:
+        """What the server tells as it happens, for ever; asked for again from there when the connection ends.
 
         Raises:
             ServerError, VisavisError: as `content`.
         """
-        told: T | None = None
+        last = ""
         failures = 0
         while True:
             with contextlib.ExitStack() as stack:
-                response = self._tried(lambda stack=stack: self._opened(stack, path), again=True)  # type: ignore[misc]
+                headers = {"Last-Event-ID": last} if last else {}
+                response = self._tried(lambda: self._opened(stack, path, headers), again=True)  # noqa: B023  called now
+                event = data = ""
                 with contextlib.suppress(httpx.TransportError):
                     for line in response.iter_lines():
-                        if line.startswith("data:"):
-                            now = self._made(kind, path, line.removeprefix("data:"))
-                            failures = 0
-                            if now != told:
-                                yield now
-                            if is_last(now):
-                                return
-                            told = now
+                        failures = 0  # a sign of life, if only one to keep the connection
+                        field, _, value = line.partition(":")
+                        value = value.removeprefix(" ")
+                        if field == "event":
+                            event = value
+                        elif field == "id":
+                            last = value
+                        elif field == "data":
+                            data = value  # a line of JSON
+                        elif not line and data:
+                            yield ServerEvent(event, data)
+                            event = data = ""
             if failures == len(PAUSES_S):
                 raise ServerError(f"{self.url}: expected to be told how it goes on, the connection failed")
             time.sleep(PAUSES_S[failures])
             failures += 1
 
-    def _opened(self, stack: contextlib.ExitStack, path: str) -> httpx.Response:
-        response = stack.enter_context(self._http.stream("GET", f"{self.url}{API}{path}"))
+    def made(self, kind: type[T], path: str, text: str | bytes) -> T:
+        """A record, or a list of them, of what the server has told.
+
+        Raises:
+            ServerError: it is none.
+        """
+        try:
+            made: T = record(kind, json.loads(text))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError(f"{self.url}: expected an answer of visavis to {path}, got {error!r}") from error
+        return made
+
+    def _opened(self, stack: contextlib.ExitStack, path: str, headers: Mapping[str, str]) -> httpx.Response:
+        response = stack.enter_context(self._http.stream("GET", f"{self.url}{API}{path}", headers=headers))
         self._expect_success(response)
         return response
 
@@ -194,13 +217,6 @@ class Connection:
                     raise self._unreachable(error) from error
             time.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
-
-    def _made(self, kind: type[T], path: str, text: str | bytes) -> T:
-        try:
-            made: T = record(kind, json.loads(text))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ServerError(f"{self.url}: expected an answer of visavis to {path}, got {error!r}") from error
-        return made
 
     def _unreachable(self, error: Exception) -> ServerError:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
