@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 __all__ = ["ATTACKS", "blurred", "camera", "cut_out", "printed", "printed_close", "screen", "screen_close"]
 
 Pixels = NDArray[np.uint8]
-Values = NDArray[np.float64]
+Values = NDArray[np.float32]
 Box = NDArray[np.float32]
 
 _FINE = 4  # pixels of the drawn medium per pixel of the photo
@@ -55,12 +55,12 @@ def screen_close(image: Pixels, _box: Box, random: np.random.Generator) -> Pixel
 def cut_out(image: Pixels, box: Box, random: np.random.Generator) -> Pixels:
     """A printed head cut along its outline, before a room, with a shadow at the cut."""
     paper = _ink_on_paper(image, random)
-    rows, columns = np.mgrid[: paper.shape[0], : paper.shape[1]]
+    rows, columns = np.ogrid[: paper.shape[0], : paper.shape[1]]
     left, top, right, bottom = (float(v) * _FINE for v in box)
     across, down = (right - left) * 0.56, (bottom - top) * 0.6
     x, y = (left + right) / 2, (top + bottom) / 2 - 0.05 * (bottom - top)
     inside = ((columns - x) / across) ** 2 + ((rows - y) / down) ** 2 < 1
-    shadow = _blur(inside.astype(np.float64)[..., None], 2.5 * _FINE)
+    shadow = _blur(inside.astype(np.float32)[..., None], 2.5 * _FINE)
     room = _room(paper.shape[:2], random) * (1 - 0.45 * shadow)
     return _seen(np.where(inside[..., None], paper, room), image.shape[:2], random)
 
@@ -84,7 +84,7 @@ def _ink_on_paper(image: Pixels, random: np.random.Generator) -> Values:
     wanted = _linear(_enlarged(image))
     grey = wanted.mean(2, keepdims=True)
     wanted = grey + random.uniform(0.6, 0.85) * (wanted - grey)  # the inks' smaller gamut
-    rows, columns = np.mgrid[: wanted.shape[0], : wanted.shape[1]]
+    rows, columns = (axis.astype(np.float32) for axis in np.ogrid[: wanted.shape[0], : wanted.shape[1]])
     pitch = random.uniform(1.0, 1.8) * _FINE
     light = np.empty_like(wanted)
     for channel, angle in enumerate(_ANGLES_DEG.values()):
@@ -94,8 +94,8 @@ def _ink_on_paper(image: Pixels, random: np.random.Generator) -> Values:
         dots = (np.cos(u) + np.cos(v)) / 4 + 0.5  # thresholds in [0, 1]
         covered = 1 / (1 + np.exp(-(1 - wanted[..., channel] - dots) / 0.06))  # soft: ink spreads
         light[..., channel] = 1 - 0.94 * covered
-    paper = 0.85 * np.array([1.0, 0.98, 0.94])
-    grain = _blur(random.normal(size=(*light.shape[:2], 1)), 0.6 * _FINE) * 0.05
+    paper = np.float32([0.85, 0.83, 0.8])
+    grain = _blur(random.standard_normal((*light.shape[:2], 1), np.float32), 0.6 * _FINE) * 0.05
     bend = 1 + 0.15 * np.cos(columns / columns.shape[1] * math.pi + random.uniform(0, math.pi))[..., None]
     return np.clip(light * paper * bend * (1 + grain), 0, 1)
 
@@ -110,10 +110,11 @@ def _lit_pixels(image: Pixels, random: np.random.Generator) -> Values:
     for channel in range(3):
         lit = np.abs((columns - (channel + 0.5) / 3 + 0.5) % 1 - 0.5) < 0.15
         light[..., channel] = wanted[..., channel] * np.outer(rows < 0.85, lit)
-    light *= 1 / 0.255 * random.uniform(0.7, 1.0) * np.array([0.94, 1.0, 1.08])  # 0.255: of the area is lit
+    light *= np.float32(random.uniform(0.7, 1.0) / 0.255) * np.float32([0.94, 1.0, 1.08])  # 0.255: of the area is lit
     x, y = random.uniform(0, width), random.uniform(0, height)
     reach = random.uniform(0.15, 0.4) * max(height, width)
-    distance = np.hypot(np.arange(width)[None] - x, np.arange(height)[:, None] - y)
+    across, down = np.arange(width, dtype=np.float32) - x, np.arange(height, dtype=np.float32)[:, None] - y
+    distance = np.hypot(across, down)
     glare = random.uniform(0.1, 0.5) * np.exp(-((distance / reach) ** 2))
     return light + glare[..., None]
 
@@ -136,7 +137,7 @@ def _room(size: tuple[int, ...], random: np.random.Generator) -> Values:
     """Blotches of other colours: linear light."""
     coarse = random.uniform(0.05, 0.6, (7, 7, 1)) * random.uniform(0.8, 1.2, (1, 1, 3))
     tile = Image.fromarray((np.clip(coarse, 0, 1) * 255).astype(np.uint8))
-    return np.asarray(tile.resize((size[1], size[0]), Image.Resampling.BICUBIC)) / 255.0
+    return np.asarray(tile.resize((size[1], size[0]), Image.Resampling.BICUBIC)) / np.float32(255)
 
 
 def _seen(plane: Values, size: tuple[int, int], random: np.random.Generator) -> Pixels:
@@ -151,7 +152,7 @@ def _seen(plane: Values, size: tuple[int, int], random: np.random.Generator) -> 
     start_y = middle_y - sin * width * fine / 2 - cos * height * fine / 2
     channels, size_fine = [], (width * fine, height * fine)
     for channel in range(3):
-        light = Image.fromarray(np.pad(plane[..., channel], 64, mode="edge").astype(np.float32))
+        light = Image.fromarray(np.pad(plane[..., channel], 64, mode="edge").astype(np.float32, copy=False))
         affine = (cos, -sin, start_x + 64, sin, cos, start_y + 64)
         sampled = light.transform(size_fine, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
         channels.append(np.asarray(sampled).reshape(height, fine, width, fine).mean((1, 3)))
@@ -170,7 +171,7 @@ def _enlarged(image: Pixels) -> Pixels:
 
 
 def _linear(image: Pixels) -> Values:
-    return (image / 255.0) ** _GAMMA
+    return (image / np.float32(255)) ** np.float32(_GAMMA)
 
 
 def _blur(values: Values, sigma: float) -> Values:
