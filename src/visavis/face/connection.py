@@ -246,7 +246,7 @@ class Connection:
         except (KeyError, TypeError, ValueError):
             what = f"{status} {response.reason_phrase}"
             return ServerError(f"{self.url}: expected an answer of visavis, got {what}")
-        if status == 401:
+        if status == 401 or (status == 403 and "Authorization" not in self._http.headers):
             message = f"{message}; {ASK_FOR_A_TOKEN}"
         kind: type[Exception] = BY_STATUS.get(status, ServerError)
         if name.endswith("Error") and name in errors.__all__:
