@@ -212,7 +212,7 @@ def test_errors_are_those_of_the_server(faces, tmp_path):
 def test_tokens(url, service):
     reader, writer = service.tokens.add("r", "read"), service.tokens.add("w", "write")
     for token, call, message in (
-        ("", lambda faces: faces.name(1, "Eve"), "expected a token"),
+        ("", lambda faces: faces.name(1, "Eve"), "expected a token, or a page .*; give one as `token`"),
         ("visavis_wrong", FaceClient.about, "of this gallery, got another; give one as `token` or in VISAVIS_TOKEN"),
         (reader, lambda faces: faces.name(1, "Eve"), "expected the scope write, got read"),
         (writer, lambda faces: faces.forget(1), "expected the scope admin, got write"),
