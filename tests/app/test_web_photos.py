@@ -201,6 +201,7 @@ def test_photo_whose_file_is_gone_says_so(web, photos):
     web.goto("/?photo=1").get_by_text("its file is gone").wait_for()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_photos_make_a_bounded_page_and_any_is_at_hand(web):
     many(web.page)
     page = web.goto("/")
@@ -224,6 +225,7 @@ def test_a_hundred_thousand_photos_make_a_bounded_page_and_any_is_at_hand(web):
     page.wait_for_url(f"**/?photo={COUNT}")
 
 
+@pytest.mark.slow
 def test_coming_back_finds_the_grid_where_it_was(web):
     many(web.page)
     page = web.goto("/")
@@ -263,6 +265,7 @@ def test_chosen_files_are_sent_indexed_and_shown_and_refusals_named(web, photos)
     assert page.title() == "Photos · visavis", "a file's name is text, whatever it holds"
 
 
+@pytest.mark.slow
 def test_drop_anywhere_adds_and_is_left_alone_where_a_page_has_its_own_use(web, service):
     drop = """(kind) => {
         const transfer = new DataTransfer();
@@ -283,6 +286,7 @@ def test_drop_anywhere_adds_and_is_left_alone_where_a_page_has_its_own_use(web, 
     assert len(service.gallery.photos()) == 7
 
 
+@pytest.mark.slow
 def test_interrupted_upload_goes_on_and_a_cancelled_one_sends_no_more(web, service):
     page = web.goto("/")
     answers = ["unreachable", "pass", "pass", "hold"]
@@ -312,6 +316,7 @@ def test_interrupted_upload_goes_on_and_a_cancelled_one_sends_no_more(web, servi
     wait_for(lambda: len(service.gallery.photos()) == 6 + 16)
 
 
+@pytest.mark.slow
 def test_empty_gallery_says_what_to_do(browser, tmp_path, squares):
     FaceSystem.open(tmp_path / "empty.visavis", pack=squares).close()
     service = Service(tmp_path / "empty.visavis", pack=squares)
@@ -355,6 +360,7 @@ def test_what_cannot_be_undone_says_what_is_lost_first(web, service):
     assert [row.id for row in service.gallery.people()] != people
 
 
+@pytest.mark.slow
 def test_export_is_saved_and_can_be_imported(web, tmp_path):
     page = web.goto("/settings")
     with page.expect_download() as download:

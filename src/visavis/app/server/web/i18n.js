@@ -6,6 +6,7 @@ const KEY = "visavis.language";
 let texts = {};
 let language = "en";
 let plural = new Intl.PluralRules("en");
+let region = "en"; // whose way of writing dates and numbers: the browser's, where it is of this language
 
 /** The language in use, as a BCP 47 tag. */
 export const locale = () => language;
@@ -21,6 +22,7 @@ export async function useLanguage(tag, { remember = false } = {}) {
   texts = (await import(`./i18n/${tag}.js`)).default;
   language = tag;
   plural = new Intl.PluralRules(tag);
+  region = navigator.languages.find((one) => one.toLowerCase().startsWith(tag)) ?? tag;
   document.documentElement.lang = tag === "zh" ? "zh-Hans" : tag;
   if (remember) localStorage.setItem(KEY, tag);
 }
@@ -42,7 +44,7 @@ export function t(key, values = {}) {
 /** Whether there is a text of this key. */
 export const has = (key) => key in texts;
 
-export const number = (value, options) => new Intl.NumberFormat(language, options).format(value);
+export const number = (value, options) => new Intl.NumberFormat(region, options).format(value);
 
 /** A share in [0, 1] as per cent; near 0 and 1 with as many digits as it takes to differ from them. */
 export function percent(share) {
@@ -53,7 +55,7 @@ export function percent(share) {
 
 /** A date and time out of an ISO text; the server's local times have no zone and get none. */
 export const date = (iso, options = { dateStyle: "long", timeStyle: "short" }) =>
-  new Intl.DateTimeFormat(language, options).format(new Date(iso));
+  new Intl.DateTimeFormat(region, options).format(new Date(iso));
 
 export function bytes(count) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];

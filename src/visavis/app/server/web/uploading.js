@@ -7,6 +7,7 @@ import { t } from "./i18n.js";
 const BATCH_FILES = 8;
 const BATCH_BYTES = 24e6;
 const NAMED_LIKE_PHOTOS = /\.(jpe?g|jpe|jfif|png|webp|hei[cf]|hif|avif|tiff?|gif|bmp|p[gnp]m|jp2)$/i;
+const TELL_MS = 4000; // between two looks of pages at a gallery that is growing
 const HASHED_BYTES = 256e6; // larger ones are not read into memory to be hashed
 
 const IDLE = {
@@ -23,8 +24,10 @@ const IDLE = {
 let status = IDLE;
 let queue = [];
 let running = null; // AbortController
+let sending = Promise.resolve(); // one after the other
 let limit = null; // {upload_bytes}
 let endWatch = null;
+let toldAt = 0;
 const listeners = new Set();
 
 export const uploadStatus = () => status;
@@ -41,10 +44,13 @@ export function onChange(listener) {
   return () => removeEventListener("visavis-photos", listener);
 }
 
-export const tellChange = () => dispatchEvent(new Event("visavis-photos"));
+export function tellChange() {
+  toldAt = Date.now();
+  dispatchEvent(new Event("visavis-photos"));
+}
 
 /** Add files; what is under way goes on with them. */
-export async function addFiles(files) {
+export function addFiles(files) {
   if (!files.length) return;
   if (status.state === "idle" || status.state === "done" || status.state === "cancelled") {
     set({ ...IDLE, job: isOver(status.job) ? null : status.job });
@@ -54,7 +60,7 @@ export async function addFiles(files) {
   queue.push(...photos);
   refuse(others.map((file) => ({ name: file.name, reason: t("upload.not_photo"), ours: true })));
   set({ total: status.total + photos.length });
-  if (!running) await send();
+  resumeUpload();
 }
 
 export function cancelUpload() {
@@ -64,7 +70,9 @@ export function cancelUpload() {
 }
 
 /** Go on after an interruption. */
-export const resumeUpload = () => send();
+export function resumeUpload() {
+  sending = sending.then(send);
+}
 
 /** Put away what is shown of an upload that has ended. */
 export function dismissUpload() {
@@ -78,13 +86,14 @@ const isOver = (job) => job === null || !["waiting", "running"].includes(job.sta
 async function send() {
   running = new AbortController();
   const { signal } = running;
+  const files = queue; // cancelling leaves it for another
   set({ state: "sending", error: null });
   try {
     limit ??= await api("/server", { signal });
-    while (queue.length) {
-      const batch = nextBatch();
+    while (files.length) {
+      const batch = firstBatch(files);
       await sendBatch(batch, signal);
-      queue.splice(0, batch.length); // only now: what fails is sent again
+      files.splice(0, batch.length); // only now: what fails is sent again
     }
     set({ state: "done" });
     if (isOver(status.job)) tellChange();
@@ -97,13 +106,13 @@ async function send() {
   }
 }
 
-function nextBatch() {
+function firstBatch(files) {
   let bytes = 0;
-  const end = queue.findIndex((file, index) => {
+  const end = files.findIndex((file, index) => {
     bytes += file.size;
     return index > 0 && (index === BATCH_FILES || bytes > BATCH_BYTES);
   });
-  return end < 0 ? [...queue] : queue.slice(0, end);
+  return end < 0 ? [...files] : files.slice(0, end);
 }
 
 async function sendBatch(batch, signal) {
@@ -154,9 +163,10 @@ function follow(id) {
   endWatch = watch(`/index/jobs/${id}/events`, {
     job: (job) => {
       set({ job });
-      if (!isOver(job)) return;
-      endWatch?.();
-      endWatch = null;
+      if (isOver(job)) {
+        endWatch?.();
+        endWatch = null;
+      } else if (Date.now() - toldAt < TELL_MS) return;
       tellChange();
     },
   });

@@ -48,7 +48,7 @@ export function Viewer({ id, ids, onShow, onClose }) {
   };
   const label = t("photos.photo", { id: String(id) });
   return html`
-    <dialog class="viewer" ref=${dialog} aria-label=${label} onCancel=${onCancel} onKeyDown=${onKeyDown}>
+    <dialog class="viewer" ref=${dialog} tabindex="-1" autofocus aria-label=${label} onCancel=${onCancel} onKeyDown=${onKeyDown}>
       <div class="bar">
         <span>${photo?.taken_at ? date(photo.taken_at) : label}</span>
         <button class="plain" aria-pressed=${boxes} aria-label=${t("viewer.faces")} onClick=${() => setBoxes(!boxes)}>
