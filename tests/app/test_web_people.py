@@ -218,7 +218,7 @@ def test_review_by_keys_and_back_to_where_it_began(web, service):
     for left in (1, 2, 3):
         page.keyboard.press("u")
         page.get_by_text(f"{left} {'person' if left == 1 else 'people'} without a name").wait_for()
-    page.wait_for_function("!document.querySelector('[aria-busy=true]')")
+    page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
     assert rows(service) == before
 
 
