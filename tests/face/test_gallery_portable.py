@@ -175,3 +175,12 @@ def test_damaged_compressed_and_absent_files_are_refused(gallery, export, tmp_pa
         gallery.import_from(tmp_path / "absent.zip")
     with pytest.raises(GalleryError, match="No such file"):
         gallery.export_to(tmp_path / "absent" / "export.zip")
+
+
+def test_a_directory_of_many_members_is_not_read(gallery, tmp_path):
+    bad = tmp_path / "bad.zip"
+    with zipfile.ZipFile(bad, "w") as archive:
+        for number in range(45_000):
+            archive.writestr(str(number), b"")
+    with pytest.raises(GalleryError, match="expected a directory of 6 members, got [0-9]{7} bytes of it"):
+        gallery.import_from(bad)

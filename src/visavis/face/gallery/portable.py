@@ -5,6 +5,7 @@ The file is a zip of stored (never compressed) members: `manifest.json`; `photos
 JPEGs end to end. Paths are kept as names only: nothing is read from or written to them.
 """
 
+import io
 import json
 import math
 import os
@@ -32,6 +33,7 @@ MEMBERS = ("manifest.json", "photos.jsonl", "people.jsonl", "faces.jsonl", "embe
 LINE_BYTES = 1_000_000  # of JSON; a photo with thousands of copies stays below it
 THUMBNAIL_BYTES = 1_000_000
 JPEG_START = b"\xff\xd8\xff"
+READ_BYTES = 2**21  # at a time, the zip's own directory included: of six members it is short
 BATCH = 1_000  # faces read from SQLite at a time
 
 
@@ -144,12 +146,21 @@ def read(database: Database, model: EmbedderId, path: Path) -> Imported:
         GalleryError: the file is of another model or version, is damaged, or holds what no export would.
     """
     try:
-        with database.transaction(), zipfile.ZipFile(path) as archive:
+        with _Sparing(path) as file, database.transaction(), zipfile.ZipFile(file) as archive:
             return _Reader(database, model, archive, path.stat().st_size).read()
     except (OSError, ArithmeticError, EOFError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, GalleryError):
             raise GalleryError(f"{path}: {error}") from error
         raise GalleryError(f"{path}: expected a gallery's export, whole: {error}") from error
+
+
+class _Sparing(io.FileIO):
+    """A file that is not read in one piece, whatever its directory says."""
+
+    def read(self, size: int | None = -1, /) -> Any:
+        if size is not None and size > READ_BYTES:
+            raise zipfile.BadZipFile(f"expected a directory of {len(MEMBERS)} members, got {size} bytes of it")
+        return super().read(size)
 
 
 class _Reader:
