@@ -146,8 +146,9 @@ def test_a_server_that_is_not_there_or_silent_is_told_with_the_cure(pauses):
     with scripted() as server, FaceClient(server.url, timeout_s=0.05) as client:
         server.answers = Waiting()
         with pytest.raises(ServerError, match="expected an answer in time, got none; give a larger timeout_s"):
-            client.name(1, "Ada")
+            client.about()
         server.answers.go_on.set()
+    assert len(server.seen) == 1
 
 
 class Waiting:

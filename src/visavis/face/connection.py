@@ -22,6 +22,7 @@ API = "/api/v1"
 CONNECTING_S = 10.0
 PAUSES_S = (0.1, 0.5, 2.0)  # before it is tried again
 LONGEST_PAUSE_S = 30.0  # that a server may ask for
+SIGN_OF_LIFE_S = 60.0  # of a server that has nothing to tell; ours gives one every 15 s
 IDLE_S = 2.0  # a connection is kept; shorter than servers do, so that none closes one just as it is used
 BY_STATUS: dict[int, type[Exception]] = {
     400: InputError,
@@ -100,6 +101,7 @@ class Connection:
 
         Args:
             method: GET is tried again when the connection fails, others only where the server refuses them for now.
+                Neither is when no answer comes in time.
             path: below the API.
             query: of the URL.
             body: sent as JSON.
@@ -200,7 +202,8 @@ class Connection:
         return made
 
     def _opened(self, stack: contextlib.ExitStack, path: str, headers: Mapping[str, str]) -> httpx.Response:
-        response = stack.enter_context(self._http.stream("GET", f"{self.url}{API}{path}", headers=headers))
+        request = self._http.stream("GET", f"{self.url}{API}{path}", headers=headers, **self._timeout(SIGN_OF_LIFE_S))
+        response = stack.enter_context(request)
         self._expect_success(response)
         return response
 
@@ -213,7 +216,7 @@ class Connection:
                     raise later.error from None
                 pause_s = max(pause_s, later.wait_s)
             except (httpx.TransportError, httpx.DecodingError) as error:
-                if pause_s is None or not again:
+                if pause_s is None or not again or isinstance(error, httpx.ReadTimeout):  # it may be at work still
                     raise self._unreachable(error) from error
             time.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
