@@ -30,7 +30,7 @@ def contents(operation):
             yield f"{where} {kind}", content
 
 
-def test_rules_of_the_openapi(schema, service):
+def test_rules_of_the_openapi(schema):
     ids, tags = [], {tag["name"] for tag in schema["tags"]}
     used = set()
     assert all(tag["description"] for tag in schema["tags"])
@@ -52,8 +52,7 @@ def test_rules_of_the_openapi(schema, service):
             assert {"401", "403", "421", "422", "429", "500"} <= operation["responses"].keys(), where
             assert operation["security"], where
     assert len(set(ids)) == len(ids)
-    assert used <= tags
-    assert schema is not make_app(service).openapi()
+    assert used == tags
 
 
 def test_everything_that_is_sent_has_an_example_that_fits_its_schema(schema):
