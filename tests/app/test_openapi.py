@@ -1,20 +1,25 @@
 """The OpenAPI of the service: what clients are generated from, and people read."""
 
 import re
+from contextlib import closing
 
 import jsonschema
 import pytest
 
-from tests.app.server_client import API, gallery, service
-from visavis.app.server.application import make_app
+from visavis.app.server.application import API, make_app
 from visavis.app.server.openapi import BYTES
+from visavis.app.server.service import Service
+from visavis.face import FaceSystem
 
-__all__ = ["gallery", "service"]  # fixtures
 
-
-@pytest.fixture
-def schema(service):
-    return make_app(service).openapi()
+@pytest.fixture(scope="module")
+def schema(squares_folder, tmp_path_factory):
+    folder, pack = tmp_path_factory.mktemp("openapi") / "g.visavis", squares_folder / "squares.toml"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISAVIS_MODELS", str(squares_folder / "store"))
+        FaceSystem.open(folder, pack=pack).close()
+        with closing(Service(folder, pack=pack)) as service:
+            return make_app(service).openapi()
 
 
 def operations(schema):
