@@ -999,9 +999,9 @@ def web() -> str:
         [f"scrolling by {step:,} px a frame", *(frames(size[f"{name}_frame_ms"]) for size in sizes)]
         for name, step in record["speeds_px"].items()
     ]
-    jumps = [size["jump_ms"] for size in sizes]
+    jumps = [f"{row['p50']:g} / {row['p95']:g} / {row['max']:g}" for row in (size["jump_ms"] for size in sizes)]
     rows += [
-        ["jump anywhere, all pictures of the window shown", *(f"{row['p50']:g} / {row['p95']:g} / {row['max']:g}" for row in jumps)],
+        ["jump anywhere, all pictures of the window shown", *jumps],
         ["opened in a new browser, all pictures of the window shown", *(f"{size['open_ms']:,}" for size in sizes)],
         ["elements in the page, the most", *(f"{size['most_elements']:,}" for size in sizes)],
         ["memory of its script at the end, MB", *(f"{size['heap_mb_at_end']:g}" for size in sizes)],
