@@ -99,7 +99,9 @@ def test_what_is_not_there_is_404(client):
         ("GET", "/nothing", None),
     ):
         failed(client.request(method, API + path, json=body), 404, "NotFoundError")
-    failed(client.put(f"{API}/people"), 405, "RequestError")
+    answer = client.put(f"{API}/people/1")
+    failed(answer, 405, "RequestError")
+    assert answer.headers["allow"] == "DELETE, GET, PATCH"
 
 
 def test_forget_leaves_nothing_here_nor_in_the_log(client, service):
@@ -107,7 +109,16 @@ def test_forget_leaves_nothing_here_nor_in_the_log(client, service):
     thumbnail = client.get(f"{API}/faces/1/thumbnail").content
     log = service.gallery.folder / "audit.jsonl"
     assert 1 in {number for line in log.read_text().splitlines() for number in json.loads(line)["people"]}
-    assert client.delete(f"{API}/people/1").json() == {"faces": 3}
+    proof = client.delete(f"{API}/people/1").json()
+    assert {name: proof[name] for name in ("faces", "names", "log_entries", "uploads", "traces")} == {
+        "faces": 3,
+        "names": 1,
+        "log_entries": 1,
+        "uploads": 0,
+        "traces": 0,
+    }
+    assert len(proof["photos"]) == 3
+    assert proof["bytes"] > 10_000
     assert not [line for line in log.read_text().splitlines() if json.loads(line)["people"]]
     assert log.stat().st_mode & 0o777 == 0o600
     for path in service.gallery.folder.rglob("*"):
@@ -173,7 +184,11 @@ def test_health_and_metrics(client):
     text = client.get("/metrics").text
     assert 'visavis_requests_total{method="GET",path="none",status="404"} 1.0' in text
     assert '/people/{person}",status="200"} 1.0' in text
-    assert "visavis_faces 6.0" in text
+    for line in ("faces 6.0", "turns_waiting 0.0", "decoder_deaths_total 0.0", 'jobs{state="running"} 0.0'):
+        assert f"visavis_{line}" in text
+    assert "process_resident_memory_bytes" in text
+    client.get(f"{API}/people", headers={"authorization": "Bearer wrong"})
+    assert 'visavis_refused_total{reason="token"} 1.0' in client.get("/metrics").text
     assert "any/path" not in text
 
 

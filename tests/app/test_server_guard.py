@@ -22,12 +22,14 @@ class Clock:
 
 @pytest.fixture
 def guarded(tmp_path):
-    """Makes a guard with rules; `clock` is its time, `tokens` are whom it lets in."""
+    """Makes a guard with rules; `clock` is its time, `tokens` are whom it lets in, `refused` is what it tells."""
 
     def make(**rules):
-        return Guard(application, tokens=make.tokens, rules=Rules(**rules), clock=make.clock)
+        return Guard(
+            application, tokens=make.tokens, rules=Rules(**rules), clock=make.clock, on_refused=make.refused.append
+        )
 
-    make.tokens, make.clock = Tokens(tmp_path), Clock()
+    make.tokens, make.clock, make.refused = Tokens(tmp_path), Clock(), []
     return make
 
 
@@ -170,7 +172,7 @@ def test_bodies_of_all_requests_have_so_much_room(guarded):
     said, unsaid, short, after = asyncio.run(many())
     assert (said[0], unsaid[0], short[0], after[0]) == (503, 503, 200, 200)
     assert "fewer bytes of uploads" in said[1]["error"]["message"]
-    assert (made.held_bytes, made.refused["room"]) == (0, 2)
+    assert (made.held_bytes, guarded.refused) == (0, ["room"] * 2)
 
 
 def test_so_many_requests_at_once(guarded):
@@ -203,4 +205,4 @@ def test_ten_thousand_guesses_from_everywhere(guarded):
     assert tracemalloc.get_traced_memory()[0] < 20e6
     tracemalloc.stop()
     assert asked(made, path="/api", address="2001:db8:0:1::1", headers={"authorization": f"Bearer {secret}"})[0] == 200
-    assert made.refused["token"] == 10_000
+    assert guarded.refused == ["token"] * 10_000

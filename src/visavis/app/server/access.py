@@ -10,7 +10,7 @@ from visavis.app.server.guard import SAFE, Client
 from visavis.app.server.service import Service
 from visavis.app.server.tokens import Scope
 
-__all__ = ["Admin", "Reader", "Serving", "Turn", "Writer"]
+__all__ = ["Admin", "DecodingTurn", "Reader", "Serving", "Turn", "Writer"]
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `visavis tokens add`.")
 
@@ -34,14 +34,18 @@ def _service(request: Request) -> Service:
     return service
 
 
-async def _turn(request: Request) -> AsyncIterator[None]:
-    """While it lasts the route may have photos looked at; others are answered meanwhile, on threads of their own."""
-    async with request.app.state.turns.take(request.state.client.name):
-        yield
+def _waits_in(line: str) -> Any:
+    async def wait(request: Request) -> AsyncIterator[None]:
+        async with getattr(request.app.state, line).take(request.state.client.name):
+            yield
+
+    return wait
 
 
 Reader = Annotated[Client, Depends(_needs("read"))]
 Writer = Annotated[Client, Depends(_needs("write"))]
 Admin = Annotated[Client, Depends(_needs("admin"))]
 Serving = Annotated[Service, Depends(_service)]
-Turn = Annotated[None, Depends(_turn, scope="function")]
+# Work that takes long waits here, so that threads are left for the rest.
+Turn = Annotated[None, Depends(_waits_in("turns"), scope="function")]  # to have photos looked at
+DecodingTurn = Annotated[None, Depends(_waits_in("decoding_turns"), scope="function")]  # to have them decoded only

@@ -42,6 +42,7 @@ __all__ = ["http_server", "make_app", "rules_for", "serve"]
 
 API = "/api/v1"
 IMPORT_BYTES = 4 * 2**30
+DECODED_AT_ONCE = 8  # requests, of the forty that have threads
 ABOUT = """The people in a gallery of photos.
 
 Uploaded photos are looked at and not kept. Errors are `{"error": {"type": ..., "message": ...}}`. A change needs a
@@ -53,7 +54,8 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
     """The service as an ASGI application, which closes it at its end."""
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.uploads.resume()
         yield
         service.close()
 
@@ -71,14 +73,14 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
     app.state.uploads = Uploads(
         service.gallery, service.state, service.decoders, service.jobs, most_bytes=service.upload_bytes
     )
-    app.state.turns = Turns(service.at_once)
+    app.state.turns, app.state.decoding_turns = Turns(service.at_once), Turns(DECODED_AT_ONCE)
     answer_errors(app)
     api = APIRouter(prefix=API, responses=ERRORS)
     for group in (people, photos, pictures, uploads, review, questions, whole, indexing, session, settings, streams):
         api.include_router(group.router)
     app.include_router(api)
     app.include_router(pages.router)
-    metrics = Metrics(service)
+    metrics = Metrics(service, app.state.turns)
 
     prometheus = {"content": {"text/plain": {"schema": {"type": "string"}}}}
     ok = {"content": {"application/json": {"example": {"status": "ok"}}}}
@@ -94,7 +96,12 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
         """For Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.add_middleware(Guard, tokens=service.tokens, rules=rules or rules_for("127.0.0.1"))
+    app.add_middleware(
+        Guard,
+        tokens=service.tokens,
+        rules=rules or rules_for("127.0.0.1"),
+        on_refused=lambda reason: metrics.refused.labels(reason).inc(),
+    )
     app.add_middleware(Measured, metrics=metrics)  # outermost, so that it counts refusals
     return app
 

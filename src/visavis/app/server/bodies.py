@@ -7,7 +7,7 @@ from fastapi import Body
 
 __all__ = ["MAX_ID", "Error", "ErrorText", "FacesIn", "IndexIn", "NameIn", "OthersIn"]
 
-MAX_ID = 2**63 - 1  # of SQLite
+MAX_ID = 2**53 - 1  # that every reader of JSON takes for what it is; no gallery comes near
 Id = Annotated[int, Body(ge=1, le=MAX_ID)]
 Name = Annotated[str, Body(min_length=1, max_length=200, description="Printable text.")]
 

@@ -1,6 +1,7 @@
 """Every error as ``{"error": {"type": ..., "message": ...}}``, with the status that says whose fault it is."""
 
 import logging
+import re
 import sqlite3
 from typing import Any
 
@@ -96,9 +97,10 @@ def answer_errors(app: FastAPI) -> None:
     async def no_route(request: Request, _error: Exception) -> JSONResponse:
         return JSONResponse(error_body("NotFoundError", f"expected a path of the API, got {request.url.path!r}"), 404)
 
-    async def no_method(request: Request, error: Exception) -> JSONResponse:
+    async def no_method(request: Request, _error: Exception) -> JSONResponse:
         message = f"expected a method that {request.url.path!r} has, got {request.method}"
-        return JSONResponse(error_body("RequestError", message), 405, getattr(error, "headers", None))
+        methods = _methods(request) or ["GET"]  # of pages, which the OpenAPI leaves out
+        return JSONResponse(error_body("RequestError", message), 405, {"Allow": ", ".join(methods)})
 
     for kind, handler in (
         (VisavisError, ours),
@@ -109,3 +111,12 @@ def answer_errors(app: FastAPI) -> None:
         (405, no_method),
     ):
         app.add_exception_handler(kind, handler)
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be done with the path of a request; the error tells of one route only, and a path may have several."""
+    found = set[str]()
+    for template, operations in request.app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), request.url.path):
+            found |= {method.upper() for method in operations}
+    return sorted(found)

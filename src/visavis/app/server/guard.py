@@ -8,7 +8,6 @@ import asyncio
 import logging
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -74,15 +73,30 @@ class Rules:
 
 
 class Guard:
-    """ASGI middleware: refuses, or lets through with `state["client"]`; `clock` is in seconds."""
+    """ASGI middleware: refuses, or lets through with `state["client"]`.
 
-    def __init__(self, app: Any, *, tokens: Tokens, rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
-        self._app, self._tokens, self._rules = app, tokens, rules
+    Args:
+        app: what is behind it.
+        tokens: of the clients.
+        rules: what is asked of requests.
+        clock: in seconds.
+        on_refused: is told "rate", "token" or "room", whichever was lacking.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        tokens: Tokens,
+        rules: Rules,
+        clock: Callable[[], float] = time.monotonic,
+        on_refused: Callable[[str], object] = str,
+    ) -> None:
+        self._app, self._tokens, self._rules, self._refused = app, tokens, rules, on_refused
         self._requests = Buckets(rules.per_second, rules.burst, clock)
         self._failures = Buckets(1.0, rules.wrong_tokens, clock)
         self._clock = clock
         self.at_work, self.held_bytes = 0, 0
-        self.refused: Counter[str] = Counter()  # by what was lacking
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -147,7 +161,7 @@ class Guard:
         token = self._token(authorization, address, scope["path"])
         name = address if token is None else token.name
         if not self._requests.take(_network(address) if token is None else token.name):
-            self.refused["rate"] += 1
+            self._refused("rate")
             raise HTTPException(429, "rate: expected fewer requests, wait a second", {"Retry-After": "1"})
         return Client(name, token, same_origin)
 
@@ -172,7 +186,7 @@ class Guard:
         token = self._tokens.find(secret.strip()) if kind.lower() == "bearer" else None
         if token is not None:
             return token
-        self.refused["token"] += 1
+        self._refused("token")
         if not self._failures.take(_network(address)):
             raise HTTPException(429, "Authorization: too many wrong tokens, wait a second", {"Retry-After": "1"})
         raise HTTPException(401, "Authorization: expected a token of this gallery, got another", challenge)
@@ -194,7 +208,7 @@ class Guard:
         return body
 
     def _busy(self, what: str) -> HTTPException:
-        self.refused["room"] += 1
+        self._refused("room")
         return HTTPException(503, f"server: expected fewer {what} at once, try again in a second", {"Retry-After": "1"})
 
 

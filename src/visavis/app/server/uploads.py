@@ -88,6 +88,12 @@ class Uploads:
                     return job
             return self._jobs.start(self.folder, prune=False)
 
+    def resume(self) -> None:
+        """Go on with what a server that was killed had not taken in yet."""
+        jobs = [job for job in self._jobs.all() if job.folder == str(self.folder)]
+        if jobs and jobs[0].state == "interrupted":
+            self.index()
+
     def _write(self, digest: str, data: bytes) -> None:
         folder = self.folder / digest[:2]
         self.folder.mkdir(mode=0o700, exist_ok=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 
-from visavis.app.server.access import Reader, Serving
+from visavis.app.server.access import DecodingTurn, Reader, Serving
 from visavis.app.server.bodies import MAX_ID
 from visavis.app.server.errors import not_found
 from visavis.app.server.pictures import Pictures
@@ -48,6 +48,7 @@ def photo_picture(
     service: Serving,
     pictures: Annotated[Pictures, Depends(_pictures)],
     photo: Annotated[int, Path(ge=1, le=MAX_ID)],
+    _turn: DecodingTurn,
     px: Annotated[Literal["320", "640", "1600"], Query(description="The most of its longer side.")] = "640",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:

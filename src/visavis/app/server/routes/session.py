@@ -13,6 +13,7 @@ __all__ = ["SessionOut", "get_session", "router", "sign_in", "sign_out"]
 
 router = APIRouter(prefix="/session", tags=["session"])
 KEPT_S = 30 * 24 * 3600
+PATH = "/api"  # no more than is needed: other servers of this host, on other ports, are sent cookies, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,11 @@ def sign_in(client: Reader, request: Request, response: Response) -> SessionOut:
     if client.token is None or kind.lower() != "bearer":
         raise HTTPException(422, "Authorization: expected 'Bearer' and a token, got none")
     secure = request.headers.get("origin", "").startswith("https:")
-    response.set_cookie(COOKIE, secret.strip(), KEPT_S, httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, secret.strip(), KEPT_S, path=PATH, httponly=True, samesite="strict", secure=secure)
     return get_session(client)
 
 
 @router.delete("", status_code=204)
 def sign_out(_client: Reader, response: Response) -> None:
     """Have the browser drop the token."""
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="strict")
