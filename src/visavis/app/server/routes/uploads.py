@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Body, Depends, File, Request, UploadFile
 
-from visavis.app.server.access import Reader, Serving, Writer
+from visavis.app.server.access import DecodingTurn, Reader, Serving, Writer
 from visavis.app.server.uploads import Uploads
 
 __all__ = ["KnownIn", "KnownOut", "UploadOut", "UploadedOut", "known_photos", "router", "upload_photos"]
@@ -70,6 +70,7 @@ def upload_photos(
     service: Serving,
     uploads: Uploading,
     photos: Annotated[list[UploadFile], File(max_length=MOST)],
+    _turn: DecodingTurn,
 ) -> UploadedOut:
     """Keep photos beside the gallery and have them indexed. Their names are not looked at: the content names them."""
     taken = [uploads.take(photo.file.read(uploads.most_bytes + 1)) for photo in photos]
