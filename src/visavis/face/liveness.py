@@ -42,9 +42,11 @@ class Liveness:
         self.spec: ModelSpec = spec
         self._axes, self._read = _KINDS[spec.kind]
         self._network = Network(path, path.name, fixed_size=True, threads=threads)
-        if spec.input.width is None or spec.input.height is None:
-            raise ModelError(f"{spec.name}: expected a liveness model with a fixed input size, got any size")
-        self._size = spec.input.width, spec.input.height
+        if spec.input.width is None or spec.input.height is None or spec.threshold is None:
+            raise ModelError(
+                f"{spec.name}: expected a liveness model with a fixed input size and a threshold, got none"
+            )
+        self._size, self._threshold = (spec.input.width, spec.input.height), spec.threshold
         self._mean, self._scale = (np.array(v, np.float32) for v in (spec.input.mean, spec.input.scale))
 
     def __call__(self, faces: Sequence[tuple[Pixels, NDArray[np.float32]]]) -> list[Live]:
@@ -68,7 +70,7 @@ class Liveness:
                 large.append(place)
         results = [Live(None, None)] * len(faces)
         for place, score in zip(large, self._scores(crops), strict=True):
-            results[place] = Live(score, score >= (self.spec.threshold or 0.0))
+            results[place] = Live(score, score >= self._threshold)
         return results
 
     def of_photo(self, photo: Decoded, detections: Sequence[Detection]) -> list[Live]:
