@@ -183,7 +183,8 @@ def test_what_is_forgotten_cannot_be_undone_back(client, service):
     for change in (name, apart):
         assert client.post(f"{API}/changes/{change}/undo").status_code == 404
     assert not service.changes._kept
-    assert BOB not in service.likeness._known
+    assert BOB not in service.likeness._known.people
+    assert BOB not in service.likeness._known.best
 
 
 def test_change_that_fails_leaves_nothing_to_undo(client, service):

@@ -4,8 +4,8 @@ P: people with faces, D: embedding length.
 """
 
 import threading
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,9 +29,13 @@ class Alike(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Known:
-    members: NDArray[np.int64]  # ids of all faces, rising
-    best: list[int]  # ids of those of the highest quality
-    template: NDArray[np.float32]  # [D]
+    """Everybody who has a face, at one moment."""
+
+    face_ids: NDArray[np.int64]  # of all faces, rising
+    owners: NDArray[np.int64]  # whose they are; 0: nobody's
+    people: NDArray[np.int64]  # [P] ids, rising
+    templates: NDArray[np.float32]  # [P, D]
+    best: dict[int, list[int]]  # by person: the faces of the highest quality, the best first
 
 
 class Likeness:
@@ -39,34 +43,33 @@ class Likeness:
 
     def __init__(self, gallery: Gallery, calibration: Calibration) -> None:
         self._gallery, self._calibration = gallery, calibration
-        self._known: dict[int, _Known] = {}
+        nothing = np.empty(0, np.int64)
+        self._known = _Known(nothing, nothing, nothing, np.empty((0, gallery.model.dim), np.float32), {})
         self._lock = threading.Lock()
 
     def best_faces(self, people: Collection[int]) -> dict[int, list[int]]:
         """The best faces of each of some people, the best first."""
-        known = self._current()
-        return {person: known[person].best for person in people if person in known}
+        best = self._current().best
+        return {person: best[person] for person in people if person in best}
 
     def alike(self, people: Collection[int], among: Collection[int], k: int) -> dict[int, list[Alike]]:
         """Of `among` the `k` most alike to each of some people, but nobody who is known to be someone else."""
         known = self._current()
         apart = self._gallery.separated()
-        candidates = np.array(sorted(known.keys() & set(among)), np.int64)
-        if not len(candidates):
-            return {person: [] for person in people}
-        templates = np.stack([known[person].template for person in candidates.tolist()])
+        places = np.flatnonzero(np.isin(known.people, np.array(sorted(among), np.int64)))
+        candidates, templates = known.people[places].tolist(), known.templates[places]
         found = {}
         for person in people:
             found[person] = list[Alike]()
-            if person not in known:
+            if person not in known.best:
                 continue
-            similarities = templates @ known[person].template
+            similarities = templates @ known.templates[np.searchsorted(known.people, person)]
             for place in np.argsort(-similarities, kind="stable").tolist():
-                other = int(candidates[place])
-                if other != person and (min(person, other), max(person, other)) not in apart:
-                    found[person].append(self._alike(other, float(similarities[place]), len(candidates)))
                 if len(found[person]) == k:
                     break
+                other = candidates[place]
+                if other != person and (min(person, other), max(person, other)) not in apart:
+                    found[person].append(self._alike(other, float(similarities[place]), len(candidates)))
         return found
 
     def doubts(self, person: int, k: int) -> list[Alike]:
@@ -84,7 +87,11 @@ class Likeness:
     def forget(self, person: int) -> None:
         """Drop what is held of a person in memory."""
         with self._lock:
-            self._known.pop(person, None)
+            known = self._known
+            others = known.people != person
+            best = {other: faces for other, faces in known.best.items() if other != person}
+            people, templates = known.people[others], known.templates[others]
+            self._known = replace(known, people=people, templates=templates, best=best)
 
     def _alike(self, identity: int, similarity: float, candidates: int) -> Alike:
         return Alike(
@@ -93,35 +100,48 @@ class Likeness:
             self._calibration.false_match_rate(similarity, candidates=candidates),
         )
 
-    def _current(self) -> dict[int, _Known]:
-        """Everybody who has a face, as the gallery is now; vectors are read only of those who have changed."""
+    def _current(self) -> _Known:
+        """The people as the gallery has them now; vectors are read only of those whose faces are others than before."""
         with self._lock:
-            ids, people, _ = self._gallery.placements()
-            members = _members(ids, people)
-            changed = [
-                person
-                for person, mine in members.items()
-                if person not in self._known or not np.array_equal(self._known[person].members, mine)
-            ]
-            known = {person: self._known[person] for person in members if person in self._known}
-            if changed:
-                faces = self._gallery.embeddings(people=changed)
-                for person, places in _members(np.arange(len(faces.face_ids)), faces.person_ids).items():
-                    vectors, quality = faces.vectors[places], faces.quality[places]
-                    best = faces.face_ids[places[_best(quality, BEST)]].tolist()
-                    known[person] = _Known(faces.face_ids[places], best, template(vectors, quality))
-            self._known = known
-            return known
+            face_ids, owners, _ = self._gallery.placements()
+            known = self._known
+            if np.array_equal(face_ids, known.face_ids) and np.array_equal(owners, known.owners):
+                return known
+            changed = _differing(known.face_ids, known.owners, face_ids, owners)
+            faces = self._gallery.embeddings(people=changed.tolist())
+            kept = np.isin(known.people, changed, invert=True)
+            best = {person: known.best[person] for person in known.people[kept].tolist()}
+            people, templates = [known.people[kept]], [known.templates[kept]]
+            for person, places in _members(faces.person_ids):
+                vectors, quality = faces.vectors[places], faces.quality[places]
+                best[person] = faces.face_ids[places[_best(quality, BEST)]].tolist()
+                people.append(np.array([person]))
+                templates.append(template(vectors, quality)[None])
+            everybody = np.concatenate(people)
+            order = np.argsort(everybody)
+            self._known = _Known(face_ids, owners, everybody[order], np.concatenate(templates)[order], best)
+            return self._known
 
 
 def _best(quality: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     return np.argsort(-quality, kind="stable")[:count]
 
 
-def _members(items: NDArray[np.int64], people: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    """The items of each person, in their order; 0 is nobody."""
+def _differing(
+    face_ids: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    later_face_ids: NDArray[np.int64],
+    later_owners: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The people who have lost or got a face between two moments."""
+    base = 1 + max(owners.max(initial=0), later_owners.max(initial=0))
+    pairs = np.setxor1d(face_ids * base + owners, later_face_ids * base + later_owners, assume_unique=True)
+    people: NDArray[np.int64] = np.unique(pairs % base)
+    return people[people > 0]
+
+
+def _members(people: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Each person with the places that bear its id."""
     order = np.argsort(people, kind="stable")
     values, starts = np.unique(people[order], return_index=True)
-    found = dict(zip(values.tolist(), np.split(items[order], starts[1:]), strict=False))
-    found.pop(0, None)
-    return found
+    yield from zip(values.tolist(), np.split(order, starts[1:]), strict=False)
