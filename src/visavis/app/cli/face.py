@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visavis.app.cli import adaptation, evaluation, models, people, training, vault, watching
+from visavis.app.cli import adaptation, evaluation, migration, models, people, training, vault, watching
 from visavis.app.cli.keys import KeyFile
 from visavis.app.cli.liveness import Judged, in_words
 from visavis.app.cli.liveness import app as liveness_app
@@ -51,6 +51,7 @@ computer; `forget` deletes what it holds of a person. With --server a gallery is
 app = typer.Typer(no_args_is_help=True, help=HELP)
 app.add_typer(models.app, name="models")
 app.add_typer(people.app)
+app.add_typer(migration.app)
 app.add_typer(vault.app)
 app.add_typer(liveness_app)
 app.add_typer(watching.app)

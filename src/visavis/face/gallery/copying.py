@@ -18,7 +18,7 @@ from visavis.face.gallery.rows import delete_faces, json_ids
 __all__ = ["COPIED", "PAGE", "FolderRows", "Rows", "pages"]
 
 COPIED = ("photo", "person", "separate", "file", "face", "vector", "thumbnail", "mark")  # each after what it names
-PAGE = 1_000  # rows
+PAGE = 4_096  # rows
 
 
 class Rows(Protocol):
@@ -33,11 +33,20 @@ class Rows(Protocol):
     def page(self, table: str, after: Key | None, limit: int) -> list[Row]:
         """The first rows above an id, by id."""
 
+    def count(self, table: str) -> int:
+        """How many rows there are."""
+
     def put(self, table: str, rows: list[Row]) -> None:
         """Write rows in place of those of the same ids."""
 
     def delete(self, table: str, ids: list[Key]) -> None:
         """Delete rows."""
+
+    def origin(self) -> str | None:
+        """The place of the gallery that this one is becoming a copy of."""
+
+    def set_origin(self, place: str | None) -> None:
+        """Inside `writing`; None: the copy is whole."""
 
     def next_ids(self) -> dict[str, int]:
         """The next id of photos, faces and people."""
@@ -68,6 +77,13 @@ class FolderRows:
             first = bytes.fromhex(str(first))
         return [row(*values) for values in self._database.rows(query, (first, limit))]
 
+    def count(self, table: str) -> int:
+        """As `Rows.count`."""
+        name, condition = ("meta", "key = 'sorted_to'") if table == "mark" else (table, "1")
+        name = "face" if table in ("vector", "thumbnail") else name  # of the deleted an empty row may remain
+        [(count,)] = self._database.rows(f"SELECT count(*) FROM {name} WHERE {condition}")
+        return int(count)
+
     def put(self, table: str, rows: list[Row]) -> None:
         """As `Rows.put`, inside `writing`."""
         for statement, values in _WRITE[table]:
@@ -85,6 +101,17 @@ class FolderRows:
         elif table in ("photo", "person"):
             these = (json_ids(int(i) for i in ids),)
             self._database.change(f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))", these)
+
+    def origin(self) -> str | None:
+        """As `Rows.origin`."""
+        found = self._database.rows("SELECT value FROM meta WHERE key = 'copy_of'")
+        return found[0][0] if found else None
+
+    def set_origin(self, place: str | None) -> None:
+        """As `Rows.set_origin`."""
+        self._database.change("DELETE FROM meta WHERE key = 'copy_of'")
+        if place is not None:
+            self._database.change("INSERT INTO meta VALUES ('copy_of', ?)", (place,))
 
     def next_ids(self) -> dict[str, int]:
         """As `Rows.next_ids`."""

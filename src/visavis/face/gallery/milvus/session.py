@@ -144,11 +144,11 @@ class Session:
         if not people:
             return
         counted = dict.fromkeys(people, 0)
-        best: dict[int, tuple[float, int]] = {}  # quality and face
+        best: dict[int, tuple[float, int]] = {}  # quality, and the face's id less than zero: of equals the first
         for face in view.select("face", Where("person_id", people)):
             person = face["person_id"]
             counted[person] += 1
-            best[person] = max(best.get(person, (-1.0, 0)), (face["quality"], face["id"]))
+            best[person] = max(best.get(person, (-1.0, 0)), (face["quality"], -face["id"]))
         rows = view.get("person", people)
         gone = {i for i, row in rows.items() if i in self._left and not counted[i] and not row["name"]}
         self.delete_people(gone)
@@ -164,7 +164,7 @@ class Session:
 
 
 def _count(faces: int, best: tuple[float, int] | None) -> dict[str, int]:
-    return {"faces": faces, "best_face": 0 if best is None else best[1]}
+    return {"faces": faces, "best_face": 0 if best is None else -best[1]}
 
 
 def _prefix(server: Server, gallery_id: str) -> str:

@@ -19,6 +19,7 @@ from visavis.face.gallery.store import FolderGallery
 
 __all__ = ["MilvusRows", "read", "write"]
 
+_ONLY = 'id == "sorted_to"'  # of the marks; others are the server's own
 Floats = NDArray[np.float32]
 
 
@@ -41,8 +42,12 @@ class MilvusRows:
     def page(self, table: str, after: Key | None, limit: int) -> list[Row]:
         """As `Rows.page`."""
         fields = ["name"] if table == "person" else None
-        only = 'id == "sorted_to"' if table == "mark" else ""
+        only = _ONLY if table == "mark" else ""
         return next(self._session.tables.pages(table, only, after=after, limit=limit, fields=fields), [])
+
+    def count(self, table: str) -> int:
+        """As `Rows.count`."""
+        return self._session.tables.count(table, _ONLY if table == "mark" else "")
 
     def put(self, table: str, rows: list[Row]) -> None:
         """As `Rows.put`, inside `writing`; at once."""
@@ -53,6 +58,19 @@ class MilvusRows:
     def delete(self, table: str, ids: list[Key]) -> None:
         """As `Rows.delete`, inside `writing`; at once."""
         self._session.tables.delete(table, ids, within_s=self._session.lease.left_s)
+
+    def origin(self) -> str | None:
+        """As `Rows.origin`."""
+        found = self._session.reading().get("mark", ["copy_of"])
+        return found["copy_of"]["value"] if found else None
+
+    def set_origin(self, place: str | None) -> None:
+        """As `Rows.set_origin`."""
+        view = self._session.reading()
+        if place is None:
+            view.delete("mark", ["copy_of"])
+        else:
+            view.put("mark", {"id": "copy_of", "value": place})
 
     def next_ids(self) -> dict[str, int]:
         """As `Rows.next_ids`."""
