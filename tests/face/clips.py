@@ -39,6 +39,7 @@ def encode(
     container: str = "mp4",
     times_s: Sequence[float] | None = None,
     ratio: Fraction | None = None,
+    lossless: bool = True,
 ) -> bytes:
     """A video file's bytes."""
     stream = None
@@ -48,10 +49,10 @@ def encode(
         for number, pixels in enumerate(images):
             if stream is None:
                 # Odd sizes need pixels that are not shared by two; lossless, so that colours come back.
-                options = {"qp": "0", "preset": "ultrafast"}
+                options = {"qp": "0", "preset": "ultrafast"} if lossless else {"preset": "veryfast"}
                 stream = output.add_stream("libx264", rate=25, options=options)
                 stream.height, stream.width = pixels.shape[:2]
-                stream.pix_fmt = "yuv444p"
+                stream.pix_fmt = "yuv444p" if lossless else "yuv420p"
                 stream.codec_context.time_base = Fraction(1, TICKS)
                 stream.codec_context.gop_size = 5
                 if ratio is not None:

@@ -158,7 +158,7 @@ function Live({ stream, visits, onStop }) {
         ${may("admin") && html`<button class="secondary" onClick=${stop}>${t("streams.stop")}</button>`}
       </header>
       <ul class="there" aria-label=${t("streams.there")}>
-        ${visits.map((visit) => html`<li key=${visit.id}><b class="track">${visit.track}</b> <${Who} visit=${visit} /></li>`)}
+        ${visits.map((visit) => html`<li key=${visit.id}><b class="visit-number">${visit.track}</b> <${Who} visit=${visit} /></li>`)}
         ${visits.length === 0 && html`<li><small>${t("streams.nobody_there")}</small></li>`}
       </ul>
     </article>
@@ -197,7 +197,7 @@ function Seen({ visits, names, idle }) {
 
 const Who = ({ visit }) =>
   visit.person === null
-    ? html`<span class="unknown">${t("streams.unknown", { track: visit.track })}</span>`
+    ? html`<span class="stranger">${t("streams.unknown", { track: visit.track })}</span>`
     : html`<a href=${`/people/${visit.person}`}><${Name} person=${visit} /></a>`;
 
 function Over({ streams }) {
