@@ -57,7 +57,7 @@ class Liveness:
 
         Raises:
             TensorError: a photo or a box is of another shape or type.
-            InputError: a box without an area, or beside its photo.
+            InputError: a box without an area.
             ModelError: the network is of another kind.
         """
         crops, large = [], []
@@ -115,33 +115,30 @@ def surroundings(box: NDArray[np.float32], spec: ModelSpec, width_px: int, heigh
     later; the deep tree takes a square.
 
     Raises:
-        InputError: a box without an area, or beside its photo.
+        InputError: a box without an area.
 
     Source: src/generate_patches.py of Silent-Face-Anti-Spoofing; its rounding differs by a pixel.
     """
     left, top, right, bottom = (float(value) for value in box)
-    if not (left < right and top < bottom and left < width_px and top < height_px and right > 0 and bottom > 0):
-        raise InputError(
-            f"box: expected left < right and top < bottom and a part of the photo of {width_px} x {height_px} px, "
-            f"got {[left, top, right, bottom]}"
-        )
+    if not (0 < right - left < np.inf and 0 < bottom - top < np.inf):
+        raise InputError(f"box: expected left < right and top < bottom, got {[left, top, right, bottom]}")
     wide, high = right - left, bottom - top
     if spec.kind == "deep-tree":
         wide = high = max(wide, high)
-    zoom = min(spec.crop or 1.0, width_px / wide, height_px / high)
+    assert spec.crop is not None  # as for any liveness model
+    zoom = min(spec.crop, width_px / wide, height_px / high)
     found = []
     for centre, side, limit in (((left + right) / 2, wide, width_px), ((top + bottom) / 2, high, height_px)):
         length = min(max(round(side * zoom), 1), limit)
-        start = min(
-            max(round(centre + 0.5 - length / 2), 0), limit - length
-        )  # + 0.5: from centres to corners of pixels
+        start = round(centre + 0.5 - length / 2)  # 0.5: a pixel's corner lies so far before its centre
+        start = min(max(start, 0), limit - length)
         found.append((start, start + length))
     (left_px, right_px), (top_px, bottom_px) = found
     return left_px, top_px, right_px, bottom_px
 
 
 def _read_minifasnet(outputs: Sequence[Values]) -> Values:
-    """[N] the share of class 1 of three: print, live, screen."""
+    """[N] the share of class 1 of three; the other two are attacks."""
     (logits,) = outputs
     powers = np.exp(logits - logits.max(1, keepdims=True))
     live: Values = powers[:, 1] / powers.sum(1)
