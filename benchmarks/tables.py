@@ -1008,7 +1008,7 @@ def web() -> str:
         ["requests refused by the rate limit", *(f"{size['refused']:,}" for size in sizes)],
     ]
     head = ["ms: median / 95 % / longest", *(f"{size['photos']:,} photos" for size in sizes)]
-    return table(head, rows) + f"\n{source(record)}.\n"
+    return table(head, rows) + f"\n{source(record)}; load of other work before: {record['load_before']:g}.\n"
 
 
 def _rates(rate: Result) -> str:

@@ -25,7 +25,7 @@ export function AddPhotos() {
   };
   return html`
     <button onClick=${() => files.current.click()}><${Icon} name="add" />${t("photos.add")}</button>
-    <button class="secondary" onClick=${() => folder.current.click()}>
+    <button class="secondary add-folder" onClick=${() => folder.current.click()}>
       <${Icon} name="folder" />${t("photos.add_folder")}
     </button>
     <input ref=${files} type="file" multiple accept="image/*,.heic,.heif,.avif" hidden onChange=${add} />
