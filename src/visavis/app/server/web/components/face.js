@@ -33,7 +33,7 @@ export function strangers(rate) {
 export function sureness(probability) {
   if (probability >= 0.999) return "certain";
   if (probability >= 0.9) return "likely";
-  return probability >= 0.5 ? "possible" : "unlikely";
+  return probability >= 0.3 ? "possible" : "unlikely";
 }
 
 /** Probability and false-match rate of an answer. */

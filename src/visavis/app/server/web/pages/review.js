@@ -12,6 +12,9 @@ import { may } from "../session.js";
 const PAGE = 12;
 const FEW = 4; // left before the next page is asked for
 const PLAUSIBLE = 0.1; // the false-match rate up to which somebody is suggested
+const SIZE = matchMedia("(max-width: 800px)").matches // of faces; on a phone everything to decide by is to be seen at once
+  ? { large: 112, small: 64, guess: 88 }
+  : { large: 184, small: 88, guess: 132 };
 const PLACE = "visavis.review"; // where one was, for this tab
 
 export default function Review() {
@@ -142,7 +145,7 @@ export default function Review() {
       <section aria-labelledby="unknown">
         <h2 id="unknown">${t("review.who")} <small>${t("people.faces", { count: current.person.faces })}</small></h2>
         <div class="unknown">
-          ${current.faces.map((face, index) => html`<${Face} key=${face} id=${face} size=${index ? 88 : 184} alt=${t("review.face", { place: index + 1 })} />`)}
+          ${current.faces.map((face, index) => html`<${Face} key=${face} id=${face} size=${index ? SIZE.small : SIZE.large} alt=${t("review.face", { place: index + 1 })} />`)}
         </div>
         <p><a href=${`/people/${current.person.id}`}>${t("review.all")}</a></p>
       </section>
@@ -166,7 +169,7 @@ const plausible = (unknown) => ({
 
 const Guess = ({ likely: { person, probability, false_match_rate: rate }, busy, onSame, onOther }) => html`
   <div class="guess">
-    <${Face} key=${person.id} id=${person.best_face} size=${132} />
+    <${Face} key=${person.id} id=${person.best_face} size=${SIZE.guess} />
     <div>
       <strong class="name"><${Name} person=${person} /></strong>
       <p class="sure ${sureness(probability)}"><b>${t(`match.${sureness(probability)}`)}</b></p>
