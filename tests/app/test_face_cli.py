@@ -218,7 +218,10 @@ def test_forget_asks(face, indexed, monkeypatch, capsys):
         assert main(["face", "forget", "1"]) == expected
         with FolderGallery.open(indexed) as gallery:
             assert len(gallery.people()) == 2 - answer
-    assert capsys.readouterr().out == "Deleted person 1 with 3 faces.\n"
+    told = capsys.readouterr().out
+    assert told.startswith("Deleted person 1: 3 faces, 0 names, 0 entries of the log, 0 uploads.\nLooked through ")
+    assert told.count(": nothing of it is left.\nStill shown in ") == 1
+    assert told.count("Still shown in ") == 3
 
 
 def confirming(answer):
@@ -235,7 +238,9 @@ def confirming(answer):
 
 def test_forgotten_people_do_not_come_back(face, indexed, photos):
     assert face("name", "1", "Ada Lovelace")[0] == 0
-    assert face("forget", "Ada Lovelace", "--yes", "--json") == (0, {"person": 1, "faces": 3})
+    code, proof = face("forget", "Ada Lovelace", "--yes", "--json")
+    assert (code, proof["person"], proof["faces"], proof["names"], proof["traces"]) == (0, 1, 3, 1, 0)
+    assert sorted(proof["photos"]) == sorted(str(photos / name) for name in NAMES[:3])
     assert face("index", photos, "--json")[1]["gallery"] == {"photos": 6, "faces": 3, "people": 1}
     for file in indexed.rglob("*"):
         assert not file.is_file() or b"Ada Lovelace" not in file.read_bytes()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, Literal, Self, TypeVar
 
 from visavis.errors import GalleryError, InputError, PhotoError
 from visavis.face.connection import Connection, Part
@@ -22,18 +22,30 @@ from visavis.face.wire import (
     Face,
     Forgotten,
     Found,
+    Happening,
     Hit,
     Imported,
     Job,
+    Known,
     Likely,
+    Models,
+    Month,
     People,
     Person,
     Photo,
     PhotoPage,
     ReviewPage,
+    Server,
+    Skipped,
+    SkippedPage,
+    Stream,
+    Streams,
+    TokenInfo,
     Undone,
     Unknown,
+    Uploaded,
     Verified,
+    Visit,
 )
 
 __all__ = ["FaceClient", "Upload"]
@@ -209,9 +221,13 @@ class FaceClient:
         """The number of the last name, merge, split, give or separate of this client, by whichever thread."""
         return self._server.last_change
 
-    def forget(self, person: int) -> int:
-        """Delete all that the gallery holds of a person, down to the bytes on disk; returns the number of faces."""
-        return self._server.ask(Forgotten, "DELETE", f"/people/{_id(person)}", timeout_s=LONG_S).faces
+    def forget(self, person: int, *, uploads: bool = False) -> Forgotten:
+        """Delete all that the gallery holds of a person, down to the bytes on disk; returns what, and what was left.
+
+        `uploads`: delete uploaded photos, too, that show nobody else.
+        """
+        path = f"/people/{_id(person)}"
+        return self._server.ask(Forgotten, "DELETE", path, query={"uploads": uploads}, timeout_s=LONG_S)
 
     def enroll(self, name: str, photos: Sequence[Upload]) -> Enrolled:
         """Tell who the one face, or the clearly largest, of each photo is. All photos are taken, or none.
@@ -263,6 +279,24 @@ class FaceClient:
         """A face's picture, a JPEG."""
         return self._server.content("GET", f"/faces/{_id(face)}/thumbnail")
 
+    def timeline(self) -> list[Month]:
+        """Every photo that has a file, by the month it was taken in, the newest first."""
+        return self._server.ask(list[Month], "GET", "/timeline")
+
+    def picture(self, photo: int, *, px: Literal[320, 640, 1600] = 640) -> bytes:
+        """A photo as an upright JPEG whose longer side has at most so many pixels."""
+        return self._server.content("GET", f"/photos/{_id(photo)}/picture", query={"px": px})
+
+    # Photos that stay
+
+    def known(self, sha256: Sequence[str]) -> list[str]:
+        """Those of some photos, told by the SHA-256 of their bytes, that the gallery has and need not be sent."""
+        return self._server.ask(Known, "POST", "/photos/known", body={"sha256": list(sha256)}).known
+
+    def upload(self, photos: Sequence[Upload]) -> Uploaded:
+        """Have the server keep photos, 100 at most, beside the gallery; a job of its own takes them in."""
+        return self._upload(Uploaded, "/photos", [("photos", photo) for photo in photos])
+
     # Indexing
 
     def index(self, folder: str | Path, *, prune: bool = False) -> Job:
@@ -302,11 +336,90 @@ class FaceClient:
         """Stop an index job at its next photos. What it has taken in stays, and another job goes on from there."""
         return self._server.ask(Job, "DELETE", f"/index/jobs/{_id(job)}")
 
+    def skipped(self) -> Iterator[Skipped]:
+        """Files that could not be read as photos, and why; fetched a page at a time."""
+        for offset in itertools.count(0, PAGE):
+            page = self._server.ask(SkippedPage, "GET", "/skipped", query={"offset": offset, "limit": PAGE})
+            yield from page.files
+            if len(page.files) < PAGE:
+                return
+
+    # Streams
+
+    def streams(self) -> Streams:
+        """What may be watched, and what is."""
+        return self._server.ask(Streams, "GET", "/streams")
+
+    def stream(self, stream: int) -> Stream:
+        """One stream.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        return self._server.ask(Stream, "GET", f"/streams/{_id(stream)}")
+
+    def start_stream(
+        self,
+        source: str | None = None,
+        *,
+        file: str | Path | None = None,
+        fps: float | None = None,
+        false_match_rate: float = 1e-3,
+    ) -> Stream:
+        """Have a source watched: a named one of `streams`, or a video file of the server.
+
+        Args:
+            source: its name.
+            file: an absolute path on the server, below one of its roots.
+            fps: frames looked at a second, at most.
+            false_match_rate: name somebody only where fewer strangers than this, of all who pass, ever would be.
+        """
+        given = {"source": source, "file": None if file is None else os.fspath(file), "fps": fps}
+        body = {name: value for name, value in given.items() if value is not None}
+        return self._server.ask(Stream, "POST", "/streams", body={**body, "false_match_rate": false_match_rate})
+
+    def stop_stream(self, stream: int) -> Stream:
+        """Stop watching; everybody who is there is told to have left."""
+        return self._server.ask(Stream, "DELETE", f"/streams/{_id(stream)}")
+
+    def stream_frame(self, stream: int) -> bytes:
+        """The newest picture of a stream, a JPEG with a box about each face."""
+        return self._server.content("GET", f"/streams/{_id(stream)}/frame")
+
+    def seen(self, *, limit: int = 100) -> list[Visit]:
+        """Who was seen in streams, the newest first."""
+        return self._server.ask(list[Visit], "GET", "/streams/seen", query={"limit": limit})
+
+    def seen_picture(self, visit: int) -> bytes:
+        """The best face of a visit, a JPEG."""
+        return self._server.content("GET", f"/streams/seen/{_id(visit)}/picture")
+
+    def watch_streams(self) -> Iterator[Happening]:
+        """What happens in any stream from now on, as it happens; it does not end by itself."""
+        path = "/streams/events"
+        for event in self._server.events(path):
+            of_stream = event.event == "stream"
+            visit = None if of_stream else self._server.made(Visit, path, event.data)
+            stream = self._server.made(Stream, path, event.data) if of_stream else None
+            yield Happening(event.event, visit, stream)
+
     # The whole
 
     def about(self) -> About:
         """What the gallery holds, and of which model its embeddings are."""
         return self._server.ask(About, "GET", "/gallery")
+
+    def server(self) -> Server:
+        """What the server takes, and which folders it may read."""
+        return self._server.ask(Server, "GET", "/server")
+
+    def models(self) -> Models:
+        """The models at work, with their licences."""
+        return self._server.ask(Models, "GET", "/models")
+
+    def tokens(self) -> list[TokenInfo]:
+        """Who may do what; needs an admin's token."""
+        return self._server.ask(list[TokenInfo], "GET", "/tokens")
 
     def export_to(self, path: str | Path) -> None:
         """Write everything into one file of this computer; it appears when it is complete.

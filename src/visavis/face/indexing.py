@@ -1,18 +1,20 @@
 """Takes the photos of folders into a gallery: only what is new or changed, in parallel, and safe to interrupt.
 
-Every photo is committed with its faces or not at all, so a run that was killed is finished by the next one. Photos are
-decoded and analysed in worker processes, see `visavis.face.workers`.
+Every photo is committed with its faces or not at all, so a run that was killed is finished by the next one. Several
+runs may index into one gallery in a folder at once: each photo is looked at by one of them. Photos are decoded and
+analysed in worker processes, see `visavis.face.workers`.
 """
 
 import contextlib
-import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from visavis.errors import InputError
-from visavis.face.gallery import FileRow, Gallery
+from visavis.face.gallery import FileRow, FolderGallery, Gallery
+from visavis.face.gallery.claims import Claims, Taken, sha256_of
 from visavis.face.photos import PHOTO_SUFFIXES, looks_like_photo
 from visavis.face.records import Photo
 from visavis.face.workers import File, Outcome, Workers
@@ -20,6 +22,7 @@ from visavis.face.workers import File, Outcome, Workers
 __all__ = ["IndexReport", "absolute", "index"]
 
 _CHUNK = 8  # photos a worker takes at once; their faces are embedded together
+_LOOK_S = 0.2  # between two looks at photos that other runs are at work on
 
 
 def _silent(_done: int, _total: int | None) -> None:
@@ -36,6 +39,7 @@ class IndexReport:
     removed: int = 0  # photos whose last file is gone
     unchanged: int = 0
     faces: int = 0  # of the photos added or changed
+    by_others: int = 0  # photos that another run, at the same time, has added or changed
     ignored: int = 0  # files that neither are photos nor are named like one
     skipped: list[tuple[Path, str]] = field(default_factory=list)  # with the reason
     kept_missing: list[Path] = field(default_factory=list)  # folders that held photos and now hold no file at all
@@ -92,24 +96,32 @@ def index(
         else:
             report.unchanged += 1
 
-    done = 0
+    done, total = 0, len(todo)
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        progress(done, len(todo))
+        progress(done, total)
 
     advance(0)
-    sizes = {row.size_bytes for row in known.values() if row.photo_id is not None}
-    fresh = _fresh(gallery, todo, known, sizes, missing, report, advance)
-    # Closed at once, whatever happens, for then the worker processes end.
-    with contextlib.closing(workers.run(_chunks(fresh))) as results:
-        for outcomes in results:
-            with gallery.transaction():
-                for outcome in outcomes:
-                    _store(gallery, outcome, known.get(outcome.file.path), report)
-            sizes |= {outcome.file.size_bytes for outcome in outcomes}
-            advance(len(outcomes))
+    claims: Claims = gallery.claims() if isinstance(gallery, FolderGallery) else _Alone(gallery, known.values())
+    with contextlib.closing(claims):
+        while todo:
+            later: list[File] = []
+            before = done
+            fresh = _fresh(gallery, claims, todo, known, missing, report, advance, later)
+            # Closed at once, whatever happens, for then the worker processes end.
+            with contextlib.closing(workers.run(_chunks(fresh))) as results:
+                for outcomes in results:
+                    with gallery.transaction():
+                        for outcome in outcomes:
+                            _store(gallery, outcome, known.get(outcome.file.path), report)
+                        claims.release(outcome.file.path for outcome in outcomes)
+                    advance(len(outcomes))
+            if later and done == before:
+                advance(0)
+                time.sleep(_LOOK_S)
+            todo = later
     with gallery.transaction():
         for path in missing:
             gallery.remove_file(path)
@@ -191,44 +203,75 @@ def _missing(known: Iterable[Path], roots: Sequence[Path], tree: _Tree, *, prune
     return gone, kept
 
 
+class _Alone:
+    """For a gallery that only one run at a time indexes into; as `Claims`."""
+
+    def __init__(self, gallery: Gallery, known: Iterable[FileRow]) -> None:
+        self._gallery = gallery
+        self._sizes = {row.size_bytes for row in known if row.photo_id is not None}
+        self._taken: dict[Path, int] = {}
+
+    def take(self, path: Path, size_bytes: int, mtime_ns: int) -> tuple[Taken, str | None]:  # noqa: ARG002  as there
+        if size_bytes in self._sizes:
+            sha256 = sha256_of(path)
+            if sha256 is not None and self._gallery.has_content(sha256):
+                return Taken.COPY, sha256
+        self._taken[path] = size_bytes
+        return Taken.HERE, None
+
+    def release(self, paths: Iterable[Path]) -> None:
+        self._sizes.update(self._taken.pop(path) for path in paths)
+
+    def close(self) -> None:
+        self._taken.clear()
+
+
 def _fresh(
     gallery: Gallery,
+    claims: Claims,
     files: Iterable[File],
     known: dict[Path, FileRow],
-    sizes: set[int],
     missing: set[Path],
     report: IndexReport,
     advance: Callable[[int], None],
+    later: list[File],
 ) -> Iterator[File]:
     """The files that workers must look at; what is known or no photo at all is dealt with on the way.
 
-    Only a file as large as a known one can be its copy, so no other is hashed here.
+    Those that somebody is at work on are put into `later`.
     """
     for file in files:
         row = known.get(file.path)
         head = b""
         with contextlib.suppress(OSError), file.path.open("rb") as stream:  # a worker will tell what is wrong
             head = stream.read(32)
-            if file.size_bytes in sizes:
-                stream.seek(0)
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-                with gallery.transaction():
-                    if gallery.has_content(sha256):
-                        copy = Photo(file.path, sha256, 0, 0, None)  # the rest is known
-                        gallery.add_photo(copy, size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, faces=[])
-                        touched = row is not None and row.sha256 == sha256
-                        report.unchanged += touched
-                        report.known += not touched
-                        advance(1)
-                        continue
         named_like_one = file.path.suffix.lower() in PHOTO_SUFFIXES
-        if looks_like_photo(head) or named_like_one or (row is not None and not head):
-            yield file
+        if not (looks_like_photo(head) or named_like_one or (row is not None and not head)):
+            report.ignored += 1
+            if row is not None:  # it was a photo
+                missing.add(file.path)
+            advance(1)
             continue
-        report.ignored += 1
-        if row is not None:  # it was a photo
-            missing.add(file.path)
-        advance(1)
+        with gallery.transaction():
+            taken, told = claims.take(*file)
+            if taken is Taken.COPY:
+                assert told is not None
+                copy = Photo(file.path, told, 0, 0, None)  # the rest is known
+                gallery.add_photo(copy, size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, faces=[])
+        if taken is Taken.HERE:
+            yield file
+        elif taken is Taken.LATER:
+            later.append(file)
+        else:
+            if taken is Taken.COPY:
+                touched = row is not None and row.sha256 == told
+                report.unchanged += touched
+                report.known += not touched
+            elif told is not None:
+                report.skipped.append((file.path, told))
+            else:
+                report.by_others += 1
+            advance(1)
 
 
 def _chunks(files: Iterator[File]) -> Iterator[list[File]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError, InputError, ModelError, PhotoError
 from visavis.face.analyze import AnalyzedFace, Analyzer
 from visavis.face.cluster import cluster
+from visavis.face.forgetting import Forgotten, forget
 from visavis.face.gallery import EmbedderId, Embeddings, FaceRow, Gallery, open_gallery
 from visavis.face.gallery.milvus import is_address
 from visavis.face.gallery.opening import gallery_exists
@@ -425,6 +426,18 @@ class FaceSystem:
             GalleryError: no such person, or someone else has the name: merge the two.
         """
         self.gallery.name(person, name)
+
+    def forget(self, person: int, *, uploads: bool = False) -> Forgotten:
+        """Delete all that is held of a person, and look for what may be left; see `forgetting.forget`.
+
+        Args:
+            person: the id.
+            uploads: delete photos uploaded to a server of it, too, that show nobody else.
+
+        Raises:
+            GalleryError: no such person, or a process still reads the old bytes, which go when it ends.
+        """
+        return forget(self.gallery, person, uploads=uploads)
 
     # Inside
 

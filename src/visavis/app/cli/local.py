@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from visavis import __version__
-from visavis.face.wire import About, Clustered, Enrolled, Face, Found, Hit, Imported, Person, Photo
+from visavis.face.wire import About, Clustered, Enrolled, Face, Forgotten, Found, Hit, Imported, Person, Photo
 
 if TYPE_CHECKING:
     from visavis.face.gallery import Gallery
@@ -64,9 +64,11 @@ class LocalGallery:
         """As `FaceClient.split`."""
         return self._person(self.gallery.split(faces))
 
-    def forget(self, person: int) -> int:
+    def forget(self, person: int, *, uploads: bool) -> Forgotten:
         """As `FaceClient.forget`."""
-        return self.gallery.forget(person)
+        from visavis.face.forgetting import forget
+
+        return Forgotten.of(forget(self.gallery, person, uploads=uploads))
 
     def export_to(self, path: Path, *, plain: bool) -> None:
         """As `FaceClient.export_to`; `plain` as `Gallery.export_to`."""

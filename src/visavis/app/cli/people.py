@@ -152,13 +152,17 @@ def _forget(
     key_file: KeyFile = None,
     server: ServerUrl = None,
     token_file: TokenFile = None,
+    uploads: Annotated[
+        bool, typer.Option("--uploads", help="Delete photos uploaded to the gallery, too, that show nobody else.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete all that is held of a person.
+    """Delete all that is held of a person, and prove it.
 
-    That is faces, embeddings, pictures and name. The photos on disk are not touched, and indexing them again does not
-    bring the faces back.
+    That is faces, embeddings, pictures, the name, and entries of a server's log. Then all files of the gallery are
+    looked through for what may be left; exits with 1 when something is. Photos are not touched, but for uploads when
+    told, and indexing them again does not bring the faces back.
     """
     with ask_gallery(gallery, server, token_file, key_file=key_file) as held:
         number = person_number(held, person)
@@ -166,8 +170,18 @@ def _forget(
             if not sys.stdin.isatty():
                 raise typer.BadParameter("not asked for in a terminal: add --yes", param_hint="forget")
             typer.confirm(f"Delete all that is held of person {number}?", abort=True, err=True)
-        count = held.forget(number)
-    emit({"person": number, "faces": count}, as_json=json, text=f"Deleted person {number} with {count} faces.")
+        done = held.forget(number, uploads=uploads)
+    left = f"{done.traces} pieces of it are left" if done.traces else "nothing of it is left"
+    lines = [
+        (
+            f"Deleted person {number}: {done.faces} faces, {done.names} names, {done.log_entries} entries of the log, "
+            f"{done.uploads} uploads."
+        ),
+        f"Looked through {done.bytes:,} bytes in {done.files} files: {left}.",
+        *(f"Still shown in {printable(path)}" for path in done.photos),
+    ]
+    emit({"person": number, **asdict(done)}, as_json=json, text="\n".join(lines))
+    raise typer.Exit(1 if done.traces else 0)
 
 
 @app.command("export")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, open_gallery
+from visavis.app.cli.keys import KeyFile, key_for
+from visavis.app.cli.opening import GalleryFolder, Json, OwnPack, place_of
 from visavis.app.output import emit, printable
 from visavis.app.server.tokens import Scope, Tokens
 
@@ -66,6 +67,7 @@ def serve(
         ),
     ] = None,
     pack: OwnPack = None,
+    key_file: KeyFile = None,
     open_page: Annotated[bool, typer.Option("--open", help="Show the page in your browser.")] = False,
     json: Json = False,
 ) -> None:
@@ -92,6 +94,7 @@ def serve(
         roots=[path.resolve() for path in root or ()],
         workers=workers,
         streams=dict(map(_source, stream or ())),
+        key=key_for(gallery, key_file),
     )
     try:
         serve_http(service, host=host, port=port, names=name or (), on_ready=ready)
@@ -154,8 +157,13 @@ def _revoke(
 
 
 def _tokens(gallery: str | None, state: Path | None) -> Tokens:
-    """Those of a gallery that exists."""
+    """Those of a gallery that exists; they need no key."""
     from visavis.app.server.service import state_folder
+    from visavis.errors import GalleryError
+    from visavis.face.gallery.opening import gallery_exists
+    from visavis.face.indexing import absolute
 
-    with open_gallery(gallery) as held:
-        return Tokens(state_folder(held.place, state))
+    place = place_of(gallery)
+    if not gallery_exists(place if "://" in place else absolute(place)):
+        raise GalleryError(f"{place}: expected a gallery, found none")
+    return Tokens(state_folder(place, state))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from visavis.app.server.audit import Audit
 from visavis.app.server.changes import Changes
 from visavis.app.server.decoding import Decoders, Limits, TooLargeError
 from visavis.app.server.jobs import Jobs
@@ -20,7 +19,9 @@ from visavis.app.server.likeness import Likeness
 from visavis.app.server.streams import Streams
 from visavis.app.server.tokens import Tokens
 from visavis.errors import BusyError, GalleryError, InputError, PhotoError
+from visavis.face.forgetting import Forgotten, forget
 from visavis.face.gallery import Gallery, Imported
+from visavis.face.gallery.audit import Audit
 from visavis.face.gallery.milvus import is_address
 from visavis.face.indexing import IndexReport, absolute
 from visavis.face.match import Calibration
@@ -61,6 +62,8 @@ class Service:
         upload_bytes: of one photo.
         workers: processes of an index job; as many as there are cores when absent.
         streams: sources of moving pictures that clients may have watched, by name.
+        key: of an encrypted gallery. Beside it nothing is kept in plain that tells of people: jobs are forgotten at
+            the server's end, uploads to be kept, imports and exports are refused.
     """
 
     def __init__(
@@ -74,8 +77,9 @@ class Service:
         upload_bytes: int = 32 * 2**20,
         workers: int | None = None,
         streams: Mapping[str, Source] | None = None,
+        key: str | None = None,
     ) -> None:
-        self._place, self._pack, self._workers = gallery, pack, workers
+        self._place, self._pack, self._workers, self._key = gallery, pack, workers, key
         self.state = state_folder(gallery, state)
         self.decoders = Decoders(cores(), limits or Limits())
         self._options = _Uploaded(decode=self.decoders.decode)
@@ -87,8 +91,8 @@ class Service:
         self.audit = Audit(self.state)
         self.changes = Changes(self.gallery)
         self.likeness = Likeness(self.gallery, self.calibration)
-        self.jobs = Jobs(self.state, self._index)
-        self.streams = Streams(gallery, pack=pack, sources=streams)
+        self.jobs = Jobs(None if self.gallery.encrypted else self.state, self._index)
+        self.streams = Streams(gallery, pack=pack, sources=streams, key=key)
         self.at_once = min(cores(), MOST_AT_ONCE)
         self._systems: queue.LifoQueue[FaceSystem | None] = queue.LifoQueue()  # one is not for two threads
         for _ in range(self.at_once):
@@ -161,17 +165,16 @@ class Service:
         with self._alone("cluster"), self._another() as system:
             return system.cluster(fresh=fresh)
 
-    def forget(self, person: int) -> int:
-        """As `Gallery.forget`; the log of who asked forgets, too."""
+    def forget(self, person: int, *, uploads: bool) -> Forgotten:
+        """As `forgetting.forget`; what is in memory forgets, too."""
         with self._alone("forget"):
             if any(job.state == "running" for job in self.jobs.all()):
                 raise BusyError("forget: expected no index job that runs; cancel it or wait for it")
-            self.audit.forget(person)
-            count = self.gallery.forget(person)
+            proof = forget(self.gallery, person, state=self.state, uploads=uploads)
             self.changes.forget(person)
             self.likeness.forget(person)
             self.streams.forget(person)
-            return count
+            return proof
 
     def export_to(self, path: Path) -> None:
         """As `Gallery.export_to`."""
@@ -180,6 +183,10 @@ class Service:
 
     def import_from(self, upload: IO[bytes]) -> Imported:
         """As `Gallery.import_from`."""
+        if self.gallery.encrypted:
+            raise GalleryError(
+                "import: expected a gallery that is not encrypted, as the upload would lie beside it in plain"
+            )
         with self._alone("import"), self.scratch(".visavis") as path, self._another() as system:
             with path.open("xb") as copy:
                 shutil.copyfileobj(upload, copy)
@@ -257,7 +264,7 @@ class Service:
             yield system
 
     def _open(self, **options: Any) -> FaceSystem:
-        return FaceSystem.open(self._place, pack=self._pack, create=False, **options)
+        return FaceSystem.open(self._place, pack=self._pack, create=False, key=self._key, **options)
 
 
 def state_folder(gallery: str | Path, state: Path | None) -> Path:

@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, ClassVar, Literal
+from typing import IO, Any, Literal
 
-from fastapi import Body
 from pydantic import TypeAdapter, ValidationError
 
 from visavis.errors import BusyError, InputError
+from visavis.face import wire
 from visavis.face.stream.sources import Source
+from visavis.face.wire import Stream, Visit
 
-__all__ = ["Allowed", "Happened", "Stream", "StreamState", "Streams", "Visit"]
+__all__ = ["Happened", "Streams"]
 
 AT_ONCE = 4  # each with models of its own in memory
 ENDED = 20  # streams that have ended and are still listed
@@ -32,85 +33,7 @@ LINE_BYTES = 8 * 2**20
 STOPPING_S = 5.0
 COMMAND = ("-P", "-m", "visavis.app.server.watcher")
 
-StreamState = Literal["starting", "running", "lost", "ended", "stopped", "failed"]
 EventKind = Literal["appeared", "identified", "left"]
-
-
-def _example(**values: Any) -> dict[str, Any]:
-    return {"json_schema_extra": {"examples": [values]}}
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """A source that may be started by its name."""
-
-    __pydantic_config__: ClassVar[Any] = _example(name="door", kind="rtsp")
-    name: str
-    kind: Literal["file", "camera", "rtsp"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A stream that is watched, or was."""
-
-    __pydantic_config__: ClassVar[Any] = _example(
-        id=1,
-        name="door",
-        live=True,
-        state="running",
-        started_at="2026-05-01T12:30:00+00:00",
-        time_s=12.5,
-        frames=310,
-        error=None,
-    )
-    id: int
-    name: str
-    live: bool
-    state: Annotated[StreamState, Body(description="lost: cannot be reached now, and is tried again.")]
-    started_at: Annotated[str, Body(description="In UTC.")]
-    time_s: Annotated[float, Body(description="Of the video, how far it is.")] = 0.0
-    frames: Annotated[int, Body(description="Looked at.")] = 0
-    error: str | None = None
-
-    @property
-    def over(self) -> bool:
-        return self.state in ("ended", "stopped", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """Somebody seen, from when to when."""
-
-    __pydantic_config__: ClassVar[Any] = _example(
-        id=9,
-        stream=1,
-        track=3,
-        present=False,
-        from_s=2.0,
-        until_s=9.5,
-        began_at="2026-05-01T12:30:02+00:00",
-        last_at="2026-05-01T12:30:09+00:00",
-        person=3,
-        name="Ada",
-        probability=0.998,
-        false_match_rate=0.00001,
-        has_picture=True,
-    )
-    id: int
-    stream: int
-    track: Annotated[int, Body(description="The person's number in the stream; who soon comes back keeps it.")]
-    present: bool
-    from_s: Annotated[float, Body(description="Of the video.")]
-    until_s: float
-    began_at: Annotated[str | None, Body(description="In UTC; null: the source is no live one.")]
-    last_at: str | None
-    person: Annotated[int | None, Body(description="null: nobody that has a name.")]
-    name: str | None
-    probability: Annotated[float | None, Body(description="That it is that person; see identify.")]
-    false_match_rate: Annotated[
-        float | None, Body(description="How often a stranger, of all who walk by, would come as near at any look.")
-    ]
-    has_picture: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +73,18 @@ class Streams:
         gallery: whose people are named, as `FaceSystem.open` takes it.
         pack: its models, where they are the user's own.
         sources: what may be started, by name.
+        key: of an encrypted gallery.
     """
 
     def __init__(
-        self, gallery: str | Path, *, pack: str | Path | None = None, sources: Mapping[str, Source] | None = None
+        self,
+        gallery: str | Path,
+        *,
+        pack: str | Path | None = None,
+        sources: Mapping[str, Source] | None = None,
+        key: str | None = None,
     ) -> None:
-        self._task = {"gallery": str(gallery), "pack": None if pack is None else str(pack)}
+        self._task = {"gallery": str(gallery), "pack": None if pack is None else str(pack), "key": key}
         self._sources = dict(sources or {})
         self._lock = threading.Lock()
         self._ids, self._visit_ids, self._event_ids = itertools.count(1), itertools.count(1), itertools.count(1)
@@ -169,9 +98,9 @@ class Streams:
         self._closed = False
 
     @property
-    def sources(self) -> list[Allowed]:
+    def sources(self) -> list[wire.Source]:
         """What may be started, by name; addresses are not told."""
-        return [Allowed(name, source.kind) for name, source in sorted(self._sources.items())]
+        return [wire.Source(name, source.kind) for name, source in sorted(self._sources.items())]
 
     def all(self) -> list[Stream]:
         """The newest first."""

@@ -4,17 +4,16 @@ import os
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from visavis.app.server.decoding import Decoders, TooLargeError
 from visavis.app.server.jobs import Jobs
 from visavis.errors import GalleryError, PhotoError
 from visavis.face.gallery import Gallery
-from visavis.face.wire import Job
+from visavis.face.gallery.encryption import PHOTOS
+from visavis.face.wire import Job, UploadedPhoto
 
-__all__ = ["Taken", "Uploads"]
+__all__ = ["Uploads"]
 
 LOOKED_AT_PX = 64  # a photo is decoded before it is kept, as small as that goes
 SUFFIXES = (  # for those who look into the folder; content decides
@@ -28,15 +27,6 @@ SUFFIXES = (  # for those who look into the folder; content decides
     (b"\0\0\0\x0cjP", ".jp2"),
     (b"P", ".pnm"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of one upload; refused ones have a reason, others the hash of their content."""
-
-    state: Literal["stored", "known", "refused"]
-    sha256: str | None
-    reason: str | None
 
 
 class Uploads:
@@ -53,32 +43,36 @@ class Uploads:
     def __init__(self, gallery: Gallery, folder: Path, decoders: Decoders, jobs: Jobs, *, most_bytes: int) -> None:
         self._gallery, self._decoders, self._jobs = gallery, decoders, jobs
         self.most_bytes = most_bytes
-        self.folder = folder.resolve() / "photos"
+        self.folder = folder.resolve() / PHOTOS
         self._queueing = threading.Lock()
 
     def known(self, digests: Sequence[str]) -> list[str]:
         """Those of the SHA-256 whose photos the gallery has, and so needs not be sent."""
         return [digest for digest in digests if self._gallery.has_content(digest)]
 
-    def take(self, data: bytes) -> Taken:
+    def take(self, data: bytes) -> UploadedPhoto:
         """Keep a photo, unless the gallery has it or it is none.
 
         Raises:
-            GalleryError: the disk is full, or the folder cannot be written.
+            GalleryError: the disk is full, the folder cannot be written, or the gallery is encrypted.
         """
+        if self._gallery.encrypted:
+            raise GalleryError(
+                "upload: expected a gallery that is not encrypted, as the photo would lie beside it in plain"
+            )
         try:
             if len(data) > self.most_bytes:
                 raise TooLargeError(f"photo: expected at most {self.most_bytes} bytes, got more")
             digest = self._decoders.decode(data, Path("/"), long_side_px=LOOKED_AT_PX).photo.sha256
         except PhotoError as error:
-            return Taken("refused", None, str(error))
+            return UploadedPhoto("refused", None, str(error))
         if self._gallery.has_content(digest):
-            return Taken("known", digest, None)
+            return UploadedPhoto("known", digest, None)
         try:
             self._write(digest, data)
         except OSError as error:
             raise GalleryError(f"{self.folder}: expected room for a photo: {error.strerror}") from error
-        return Taken("stored", digest, None)
+        return UploadedPhoto("stored", digest, None)
 
     def index(self) -> Job:
         """A job that takes in what has been kept: one that waits already, else a new one."""

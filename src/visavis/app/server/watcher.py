@@ -65,7 +65,7 @@ def main(source: IO[bytes], sink: IO[bytes]) -> None:
     try:
         task = json.loads(source.readline())
         threading.Thread(target=_listen, args=(source, stop, stale), daemon=True).start()
-        with FaceSystem.open(task["gallery"], pack=task["pack"], create=False) as system:
+        with FaceSystem.open(task["gallery"], pack=task["pack"], create=False, key=task["key"]) as system:
             for event in watch(
                 system,
                 task["source"],

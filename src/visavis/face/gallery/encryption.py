@@ -29,8 +29,9 @@ from visavis.face.gallery.database import (
     driver,
 )
 
-__all__ = ["clear_remains", "decrypt", "encrypt", "rekey", "wipe"]
+__all__ = ["PHOTOS", "clear_remains", "decrypt", "encrypt", "rekey", "wipe"]
 
+PHOTOS = "photos"  # the folder beside a gallery where a server keeps uploads
 DRAFT, OLD = ".converted", ".old"
 ZEROS = bytes(2**20)
 WAIT_MS = 2_000  # for others to let go of the gallery
@@ -46,7 +47,7 @@ def encrypt(folder: Path, key: str) -> None:
         MissingExtraError: SQLCipher is not installed.
     """
     check_key(key)
-    photos = folder / "photos"
+    photos = folder / PHOTOS
     if photos.is_dir() and any(path.is_file() for path in photos.rglob("*")):
         raise GalleryError(
             f"{photos}: expected no uploaded photos, which would stay as they are; move them elsewhere and index them "

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError
 from visavis.face.gallery.database import BUSY_MS, Database
 
-__all__ = ["Index"]
+__all__ = ["Index", "quantise"]
 
 CHUNK = 16_384  # rows a step: 4 MB at 256-d, and few steps a million
 BATCH = 16_384  # rows read from SQLite and appended at a time
@@ -43,6 +43,13 @@ Vectors = NDArray[np.int8]
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 _Hits = tuple[NDArray[np.intp], Ids, Floats, Floats]  # query number, face id, lower and upper end
+
+
+def quantise(embeddings: Floats) -> tuple[Vectors, Floats]:
+    """[N, D] as int8 and the [N] scales that make it what it was, nearly."""
+    scales: Floats = np.abs(embeddings).max(axis=1, initial=0) / np.float32(127)
+    vectors: Vectors = np.rint(embeddings / scales[:, None]).astype(np.int8)
+    return vectors, scales
 
 
 class _Stale(Exception):  # noqa: N818  not an error: look again
@@ -70,11 +77,10 @@ class _Part:
 
     @classmethod
     def quantised(cls, ids: Ids, embeddings: Floats) -> "_Part":
-        scales = np.abs(embeddings).max(axis=1, initial=0) / np.float32(127)
-        vectors = np.rint(embeddings / scales[:, None]).astype(np.int8)
+        vectors, scales = quantise(embeddings)
         left_out = embeddings - vectors * scales[:, None]
         errors = np.linalg.norm(left_out, axis=1) * np.float32(1.001)  # the float32 rounding of the line above
-        sums = vectors @ _weights(vectors.shape[1]).astype(np.int32)
+        sums: NDArray[np.int32] = np.matmul(vectors, _weights(vectors.shape[1]).astype(np.int32), dtype=np.int32)
         return cls(vectors, ids, scales, errors, sums)
 
     @classmethod

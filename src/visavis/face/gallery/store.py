@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from visavis.errors import GalleryError, InputError, expect
 from visavis.face.gallery import changes, portable
 from visavis.face.gallery.changes import PeopleState
+from visavis.face.gallery.claims import FolderClaims
 from visavis.face.gallery.copying import FolderRows
 from visavis.face.gallery.database import FILE_NAME, Database, create
 from visavis.face.gallery.encryption import clear_remains
@@ -143,6 +144,10 @@ class FolderGallery:
         """All changes inside it happen, or none; quicker than one by one. Other writers wait meanwhile."""
         with self._database.transaction():
             yield
+
+    def claims(self) -> FolderClaims:
+        """For a run that looks at photos, so that no other one looks at the same."""
+        return FolderClaims(self._database)
 
     # Photos and files
 

@@ -159,15 +159,22 @@ def split_person(client: Writer, service: Serving, response: Response, body: Fac
 
 
 @router.delete("/{person}")
-def forget_person(client: Admin, service: Serving, person: PersonId) -> Forgotten:
+def forget_person(
+    client: Admin,
+    service: Serving,
+    person: PersonId,
+    uploads: Annotated[bool, Query(description="Delete uploaded photos, too, that show nobody else.")] = False,
+) -> Forgotten:
     """Delete all that is held of a person, down to the bytes on disk: faces, embeddings, pictures, name, log entries.
 
-    The photos on disk are not touched, and indexing them again does not bring the faces back.
+    Afterwards all files of the gallery are looked through for what may be left, and the answer tells how many bytes
+    that was and what was found. Photos stay, but for uploads when told; indexing them again does not bring the faces
+    back.
     """
     _expect_people(service, [person])
-    count = service.forget(person)
+    proof = service.forget(person, uploads=uploads)
     service.audit.note(client.name, "forget")
-    return Forgotten(count)
+    return Forgotten.of(proof)
 
 
 def to_likely(found: Sequence[Alike], people: dict[int, Person]) -> list[Likely]:
