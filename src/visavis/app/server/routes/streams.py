@@ -12,12 +12,11 @@ from visavis.app.server.access import Admin, Reader, Serving
 from visavis.app.server.bodies import MAX_ID
 from visavis.app.server.roots import RootError, allowed_folder
 from visavis.app.server.service import Service
-from visavis.app.server.streams import Allowed, Stream, Visit
 from visavis.errors import InputError, NotFoundError
+from visavis.face.wire import Stream, Streams, Visit
 
 __all__ = [
     "StreamIn",
-    "StreamsOut",
     "get_stream",
     "list_streams",
     "router",
@@ -51,16 +50,10 @@ class StreamIn:
     ] = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class StreamsOut:
-    sources: Annotated[list[Allowed], Body(description="What may be started by name; addresses are not told.")]
-    streams: Annotated[list[Stream], Body(description="The newest first; those that have ended for a while, too.")]
-
-
 @router.get("")
-def list_streams(_client: Reader, service: Serving) -> StreamsOut:
+def list_streams(_client: Reader, service: Serving) -> Streams:
     """What may be watched and what is."""
-    return StreamsOut(service.streams.sources, service.streams.all())
+    return Streams(service.streams.sources, service.streams.all())
 
 
 @router.post("", status_code=201)
