@@ -57,7 +57,7 @@ class Turns:
         except BaseException as error:
             if turn.done() and not turn.cancelled():  # it came at the same moment
                 self._pass_on()
-            else:
+            elif turn in self._queues.get(client, ()):
                 self._queues[client].remove(turn)
                 if not self._queues[client]:
                     del self._queues[client]
@@ -66,13 +66,15 @@ class Turns:
             raise
 
     def _pass_on(self) -> None:
-        if not self._queues:
-            self.taken -= 1
-            return
-        client, turns = self._queues.popitem(last=False)
-        turns.popleft().set_result(None)
-        if turns:
-            self._queues[client] = turns
+        while self._queues:
+            client, turns = self._queues.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._queues[client] = turns
+            if not turn.done():  # else who waited has given up, and not yet left the queue
+                turn.set_result(None)
+                return
+        self.taken -= 1
 
     def _refusal(self) -> HTTPException:
         self.refused += 1
