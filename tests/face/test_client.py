@@ -1,6 +1,7 @@
 """How the client speaks HTTP, against a server that answers what a test has written. tests/app/test_client.py has the
 real one."""
 
+import itertools
 import json
 import logging
 import os
@@ -255,6 +256,36 @@ def test_watch_gives_up_where_nothing_comes():
         with pytest.raises(ServerError, match="expected to be told how it goes on"):
             list(client.watch(1))
         assert len(server.seen) == 1 + len(PAUSES_S)
+
+
+VISIT = {
+    "id": 9,
+    "stream": 1,
+    "track": 3,
+    "present": True,
+    "from_s": 2.0,
+    "until_s": 9.5,
+    "has_picture": True,
+    **dict.fromkeys(("began_at", "last_at", "person", "name", "probability", "false_match_rate")),
+}
+STREAM = {"id": 1, "name": "door", "live": True, "state": "running", "started_at": "2026-05-01T12:30:00+00:00"}
+
+
+def happened(kind, value, number=None):
+    head = f"id: {number}\nevent: {kind}\n" if number else f"event: {kind}\n"
+    return f"{head}data: {json.dumps(value)}\n\n".encode()
+
+
+def test_what_happens_in_streams_is_told_on_from_where_the_connection_ended():
+    kind = {"Content-Type": "text/event-stream"}
+    first = (200, kind, [happened("stream", STREAM), happened("appeared", VISIT, 41), b": ping\n\n"])
+    second = (200, kind, [happened("left", {**VISIT, "present": False}, 42)])
+    with scripted(first, CUT, second) as server, FaceClient(server.url) as client:
+        one, two, three = itertools.islice(client.watch_streams(), 3)
+    assert (one.event, one.stream.name, one.visit) == ("stream", "door", None)
+    assert (two.event, two.visit.id, two.stream) == ("appeared", 9, None)
+    assert (three.event, three.visit.present) == ("left", False)
+    assert [seen[2].get("Last-Event-ID") for seen in server.seen] == [None, "41", "41"]
 
 
 # Files

@@ -1,26 +1,19 @@
 """What a page of photos is made of: which there are, by time, and their pictures in the sizes pages need."""
 
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from visavis.app.server.access import DecodingTurn, Reader, Serving
 from visavis.app.server.bodies import MAX_ID
 from visavis.app.server.errors import not_found
 from visavis.app.server.pictures import Pictures
+from visavis.face.wire import Month
 
-__all__ = ["Month", "photo_picture", "router", "timeline"]
+__all__ = ["photo_picture", "router", "timeline"]
 
 router = APIRouter(tags=["photos"])
-
-
-@dataclass(frozen=True, slots=True)
-class Month:
-    __pydantic_config__: ClassVar[Any] = {"json_schema_extra": {"examples": [{"month": "2024-05", "photos": [20, 7]}]}}
-    month: Annotated[str | None, Body(description="YYYY-MM; null: no camera said when.")]
-    photos: Annotated[list[int], Body(description="Ids, the newest first.")]
 
 
 def _pictures(request: Request) -> Pictures:
