@@ -9,8 +9,8 @@ import { Head } from "../components/head.js";
 import { Icon } from "../components/icons.js";
 import { PickPerson } from "../components/pick.js";
 import { toastError } from "../components/toasts.js";
-import { t } from "../i18n.js";
-import { html, useEffect, useState } from "../preact.js";
+import { bytes, t } from "../i18n.js";
+import { html, useEffect, useRef, useState } from "../preact.js";
 import { navigate } from "../router.js";
 import { may } from "../session.js";
 import { changed } from "../undoing.js";
@@ -67,10 +67,10 @@ export default function PersonPage({ params: { id } }) {
     const done = { done: t("person.separated"), onUndone: again };
     if (await changed(`/people/${id}/separate`, { json: { others: [other.id] } }, done)) again();
   };
-  const forget = async () => {
+  const forget = async (uploads) => {
     setAsking(false);
     try {
-      setForgotten(await forgetAndProve(person, faces));
+      setForgotten(await api(`/people/${id}`, { method: "DELETE", query: { uploads } }));
     } catch (failure) {
       toastError(failure);
     }
@@ -139,54 +139,53 @@ const LooksLike = ({ alike, onMerge, onSeparate }) => html`
   </section>
 `;
 
-const AskToForget = ({ faces, photos, onForget, onClose }) => html`
-  <${Dialog} title=${t("person.forget_title")} onClose=${onClose}>
-    <p>${t("person.forget_deleted")}</p>
-    <ul>
-      <li>${t("person.forget_faces", { count: faces })}</li>
-      <li>${t("person.forget_name")}</li>
-      <li>${t("person.forget_log")}</li>
-    </ul>
-    <p>${t("person.forget_kept")}</p>
-    <ul>
-      <li>${t("person.forget_photos", { count: photos })}</li>
-      <li>${t("person.forget_copies")}</li>
-    </ul>
-    <footer>
-      <button class="secondary" onClick=${onClose}>${t("shell.cancel")}</button>
-      <button class="danger" onClick=${onForget}>${t("person.forget")}</button>
-    </footer>
-  <//>
-`;
-
-/** Forget, and look: the person, the faces and their pictures must be gone. */
-async function forgetAndProve(person, faces) {
-  const gone = async (path) => {
-    try {
-      await get(path);
-      return false;
-    } catch (error) {
-      if (error.type !== "NotFoundError") throw error;
-      return true;
-    }
-  };
-  const answer = await api(`/people/${person.id}`, { method: "DELETE" });
-  const some = faces.slice(0, 20);
-  return {
-    faces: answer.faces,
-    person: await gone(`/people/${person.id}`),
-    looked: some.length,
-    pictures: (await Promise.all(some.map((face) => gone(`/faces/${face.id}`)))).every(Boolean),
-  };
+function AskToForget({ faces, photos, onForget, onClose }) {
+  const uploads = useRef(null);
+  return html`
+    <${Dialog} title=${t("person.forget_title")} onClose=${onClose}>
+      <p>${t("person.forget_deleted")}</p>
+      <ul>
+        <li>${t("person.forget_faces", { count: faces })}</li>
+        <li>${t("person.forget_name")}</li>
+        <li>${t("person.forget_log")}</li>
+      </ul>
+      <p>${t("person.forget_kept")}</p>
+      <ul>
+        <li>${t("person.forget_photos", { count: photos })}</li>
+        <li>${t("person.forget_copies")}</li>
+      </ul>
+      <label><input ref=${uploads} type="checkbox" />${t("person.forget_uploads")}</label>
+      <footer>
+        <button class="secondary" onClick=${onClose}>${t("shell.cancel")}</button>
+        <button class="danger" onClick=${() => onForget(uploads.current.checked)}>${t("person.forget")}</button>
+      </footer>
+    <//>
+  `;
 }
 
-const Forgotten = ({ proof }) => html`
-  <${Head} title=${t("person.forgotten")} />
-  <ul class="proof" role="status">
-    <li><${Icon} name="done" />${t("person.proof_faces", { count: proof.faces })}</li>
-    <li><${Icon} name=${proof.person ? "done" : "warning"} />${t(proof.person ? "person.proof_person" : "person.proof_failed")}</li>
-    <li><${Icon} name=${proof.pictures ? "done" : "warning"} />
-      ${t(proof.pictures ? "person.proof_pictures" : "person.proof_failed", { count: proof.looked })}</li>
-  </ul>
-  <a role="button" href="/people">${t("person.back")}</a>
-`;
+/** What the server has deleted, and what it found when it looked through all its files afterwards. */
+function Forgotten({ proof }) {
+  const clean = proof.traces === 0;
+  const looked = { count: proof.files, bytes: bytes(proof.bytes) };
+  return html`
+    <${Head} title=${t("person.forgotten")} />
+    <div role="status">
+      <ul class="proof">
+        <li><${Icon} name="done" />${t("person.proof_faces", { count: proof.faces })}</li>
+        ${proof.names > 0 && html`<li><${Icon} name="done" />${t("person.proof_name")}</li>`}
+        <li><${Icon} name="done" />${t("person.proof_log", { count: proof.log_entries })}</li>
+        ${proof.uploads > 0 && html`<li><${Icon} name="done" />${t("person.proof_uploads", { count: proof.uploads })}</li>`}
+        <li>
+          <${Icon} name=${clean ? "done" : "warning"} />
+          ${clean ? t("person.proof_clean", looked) : t("person.proof_traces", { count: proof.traces })}
+        </li>
+      </ul>
+    </div>
+    ${proof.photos.length > 0 &&
+    html`<details>
+      <summary>${t("person.proof_photos", { count: proof.photos.length })}</summary>
+      <ul class="rows">${proof.photos.map((path) => html`<li key=${path} translate=${false}>${path}</li>`)}</ul>
+    </details>`}
+    <a role="button" href="/people">${t("person.back")}</a>
+  `;
+}
