@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 EXTRAS: dict[str, list[str]] = {
     "blocks": ["plots"],  # inside the functions that draw, which tests/test_imports.py holds
-    "face": ["encryption", "face", "milvus", "stream", "train"],
+    "face": ["encryption", "face", "milvus", "ray", "stream", "train"],
     "gui": ["gui", "miniwob", "ray"],
     "app": ["app", "face", "gui", "miniwob", "ray", "serve", "train"],
 }

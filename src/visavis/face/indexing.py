@@ -16,6 +16,7 @@ from visavis.errors import InputError
 from visavis.face.gallery import FileRow, FolderGallery, Gallery
 from visavis.face.gallery.claims import Claims, Taken, sha256_of
 from visavis.face.photos import PHOTO_SUFFIXES, looks_like_photo
+from visavis.face.ray_workers import RayWorkers
 from visavis.face.records import Photo
 from visavis.face.workers import File, Outcome, Workers
 
@@ -48,7 +49,7 @@ class IndexReport:
 def index(
     gallery: Gallery,
     folders: Sequence[Path],
-    workers: Workers,
+    workers: Workers | RayWorkers,
     *,
     prune: bool = False,
     progress: Callable[[int, int | None], None] = _silent,

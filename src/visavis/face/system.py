@@ -23,6 +23,7 @@ from visavis.face.liveness import Liveness
 from visavis.face.match import Calibration, calibration_of, template
 from visavis.face.models import Pack, load_pack, packs, pull
 from visavis.face.photos import Decoded
+from visavis.face.ray_workers import LOCAL, RayWorkers
 from visavis.face.records import Face, Live, Photo
 from visavis.face.runtime import Precision
 from visavis.face.workers import AnalysisOptions, Workers, cores, new_face
@@ -195,6 +196,7 @@ class FaceSystem:
         self,
         *folders: str | Path,
         workers: int | None = None,
+        ray: str | None = None,
         prune: bool = False,
         clusters: bool = True,
         progress: Progress = _silent,
@@ -204,6 +206,7 @@ class FaceSystem:
         Args:
             folders: existing folders, or single files.
             workers: processes, at least 1; as many as there are cores when absent.
+            ray: a cluster whose machines look at the photos, which they see under the same paths; see `RayWorkers`.
             prune: take out photos of a folder that holds no file any more.
             clusters: afterwards sort faces into people, also those that an interrupted run has left unsorted.
             progress: called with the number of files done and their total.
@@ -213,8 +216,16 @@ class FaceSystem:
             raise InputError(f"workers: expected at least 1, got {count}")
         for spec in (self.pack.detector, self.pack.embedder):
             pull(spec, accept_licence=self.accept_licence)
+        if ray not in (None, LOCAL) and workers is not None:
+            raise InputError(f"workers: expected none beside the address of a cluster, got {workers}")
         recipe = Workers(self.pack, self.calibration, self.options, self.precision, count)
-        report = index(self.gallery, [Path(folder) for folder in folders], recipe, prune=prune, progress=progress)
+        report = index(
+            self.gallery,
+            [Path(folder) for folder in folders],
+            recipe if ray is None else RayWorkers(recipe, ray),
+            prune=prune,
+            progress=progress,
+        )
         if clusters and self.gallery.has_unsorted_faces():
             self.cluster()
         return report

@@ -69,6 +69,16 @@ def _index(
     token_file: TokenFile = None,
     pack: PackName = None,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.", min=1)] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Let the machines of a Ray cluster look at the photos, which they see under the same paths: its "
+            "HOST:PORT, ray://HOST:PORT, auto; or local.",
+            show_default=False,
+        ),
+    ] = None,
     tiles: Annotated[bool, typer.Option("--tiles", help="Find small faces in large photos; slower.")] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Take out photos of a folder that is empty now; else they stay.")
@@ -93,6 +103,7 @@ def _index(
         gallery=gallery,
         pack=pack,
         workers=workers,
+        ray=ray,
         tiles=tiles,
         accept_licence=accept_licence,
         key_file=key_file,
@@ -114,7 +125,7 @@ def _index(
         )
         with LocalSystem(system) as held:
             with progress("photos") as report_progress:
-                done = system.index(*folders, workers=workers, prune=prune, progress=report_progress)
+                done = system.index(*folders, workers=workers, ray=ray, prune=prune, progress=report_progress)
             people, counts = held.people(), held.about()
     with_faces = sum(person.faces > 0 for person in people)
     value = {
