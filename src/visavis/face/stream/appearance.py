@@ -18,8 +18,8 @@ from visavis.face.stream.events import Verdict
 __all__ = ["Appearance", "Known", "corrected"]
 
 FACES = 16  # the best that are kept, as many as a template takes
-FEW = 4  # faces, until which any is welcome
-FIRST_GAP_S, GAP_S = 0.1, 0.3  # between two looks: frames in a row show the same face
+FEW = 4  # faces, with which one is known well enough to be told from another
+GAPS_S = (0.1, 0.3, 1.0)  # between two looks while faces are few, not all, all: frames in a row show the same
 STRANGE = 0.05  # probability of the same person, below which a face is doubted
 STRANGE_FACES = 2  # so many in a row that agree with each other are another person's
 GOOD_QUALITY = 0.5
@@ -79,7 +79,7 @@ class Appearance:
 
     def is_due(self, time_s: float) -> bool:
         """Whether it is time to look again."""
-        return time_s - self.last_s >= (FIRST_GAP_S if len(self._faces) < FEW else GAP_S)
+        return time_s - self.last_s >= GAPS_S[(len(self._faces) >= FEW) + (len(self._faces) >= FACES)]
 
     def wants(self, time_s: float, quality: float) -> bool:
         """Whether a face of about this quality is worth its embedding; notes that it was looked at."""
