@@ -3,7 +3,7 @@
 
 import { address } from "../api.js";
 import { t } from "../i18n.js";
-import { html, useLayoutEffect, useMemo, useRef, useState } from "../preact.js";
+import { Component, html, useCallback, useLayoutEffect, useMemo, useRef, useState } from "../preact.js";
 import { isReturning } from "../router.js";
 import { Icon } from "./icons.js";
 
@@ -66,10 +66,10 @@ export function Grid({ months, ids, handle, monthName }) {
   const [active, setActive] = useState(0); // of all photos: the one that Tab comes to
   const newest = useRef(0); // `active` also where keys come faster than pictures
   const holdsFocus = useRef(false); // also while the tile that has it is moved in the page, which takes it away
-  const activate = (index) => {
+  const activate = useCallback((index) => {
     newest.current = index;
     setActive(index);
-  };
+  }, []);
   const layout = useMemo(() => (width ? layOut(months, width) : null), [months, width]);
 
   useLayoutEffect(() => {
@@ -159,25 +159,38 @@ function Month({ name, section, layout, from, to, active, fast, onFocus }) {
   `;
 }
 
-function Tile({ id, index, name, x, y, size, place, of, active, fast, onFocus }) {
-  const [attempt, setAttempt] = useState(0);
-  const wanted = useRef(false);
-  wanted.current ||= !fast;
-  const failed = attempt > RETRIES;
-  const onError = () => (attempt < RETRIES ? setTimeout(() => setAttempt(attempt + 1), RETRY_MS) : setAttempt(RETRIES + 1));
-  const px = size * devicePixelRatio > 330 ? 640 : 320;
-  return html`
-    <li style=${{ transform: `translate(${x}px, ${y}px)`, width: `${size}px`, height: `${size}px` }}
-      aria-posinset=${place} aria-setsize=${of}>
-      <a href=${`/?photo=${id}`} data-index=${index} tabindex=${active ? 0 : -1} onFocus=${() => onFocus(index)}
-        aria-label=${t("photos.photo_of", { id: String(id), month: name })}>
-        ${wanted.current && !failed &&
-        html`<img key=${attempt} src=${address(`/photos/${id}/picture`, { px, attempt: attempt || null })} alt=""
-          decoding="async" onError=${onError} />`}
-        ${failed && html`<${Icon} name="photos" />`}
-      </a>
-    </li>
-  `;
+/** Made anew only when something of it changes: most of those in the page stay as they are while one scrolls. */
+class Tile extends Component {
+  state = { attempt: 0 };
+  wanted = false;
+
+  shouldComponentUpdate(props, state) {
+    return state !== this.state || Object.keys(props).some((name) => props[name] !== this.props[name]);
+  }
+
+  onError = () => {
+    const { attempt } = this.state;
+    if (attempt < RETRIES) setTimeout(() => this.setState({ attempt: attempt + 1 }), RETRY_MS);
+    else this.setState({ attempt: RETRIES + 1 });
+  };
+
+  render({ id, index, name, x, y, size, place, of, active, fast, onFocus }, { attempt }) {
+    this.wanted ||= !fast;
+    const px = size * devicePixelRatio > 330 ? 640 : 320;
+    return html`
+      <li style=${{ transform: `translate(${x}px, ${y}px)`, width: `${size}px`, height: `${size}px` }}
+        aria-posinset=${place} aria-setsize=${of}>
+        <a href=${`/?photo=${id}`} data-index=${index} tabindex=${active ? 0 : -1} onFocus=${() => onFocus(index)}
+          aria-label=${t("photos.photo_of", { id: String(id), month: name })}>
+          ${attempt > RETRIES
+            ? html`<${Icon} name="photos" />`
+            : this.wanted &&
+              html`<img key=${attempt} src=${address(`/photos/${id}/picture`, { px, attempt: attempt || null })} alt=""
+                decoding="async" onError=${this.onError} />`}
+        </a>
+      </li>
+    `;
+  }
 }
 
 const topOf = (element) => element.getBoundingClientRect().top + scrollY;
