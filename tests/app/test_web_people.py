@@ -83,6 +83,7 @@ def test_selected_people_are_merged_and_parted_again(web, service):
     assert rows(service) == before
 
 
+@pytest.mark.slow
 def test_people_are_found_and_the_nameless_stand_apart(web):
     page = web.goto("/people")
     page.get_by_role("link", name="Ada").wait_for()
@@ -120,6 +121,7 @@ def test_twenty_thousand_people_scroll_with_few_elements(web):
     assert len(asked) < 8
 
 
+@pytest.mark.slow
 def test_a_person_is_renamed_and_gets_the_old_name_back(web, service):
     before = rows(service)
     page = web.goto(f"/people/{BOB}")
@@ -132,6 +134,7 @@ def test_a_person_is_renamed_and_gets_the_old_name_back(web, service):
     assert rows(service) == before
 
 
+@pytest.mark.slow
 def test_a_name_that_is_taken_offers_to_merge(web, service):
     page = web.goto(f"/people/{BOB}")
     page.get_by_label("Who is this?").fill("Ada")
@@ -164,6 +167,7 @@ def test_faces_are_split_off_and_given_to_somebody(web, service):
     assert people(service) == {ADA: ("Ada", 4), BOB: (None, 1)}
 
 
+@pytest.mark.slow
 def test_the_most_doubtful_face_comes_first(web, service):
     stranger = next(row.id for row in service.gallery.faces() if row.person_id is None)
     service.gallery.assign([stranger], ADA, pinned=True)
@@ -226,6 +230,7 @@ def test_review_by_keys_and_back_to_where_it_began(web, service):
     assert rows(service) == before
 
 
+@pytest.mark.slow
 def test_review_goes_on_after_what_was_skipped(web, service):
     lay_apart(service)
     page = web.goto("/review")
@@ -249,6 +254,7 @@ def test_review_goes_on_after_what_was_skipped(web, service):
     assert shown() == first
 
 
+@pytest.mark.slow
 def test_typing_a_name_is_not_taken_for_keys(web, service):
     page = web.goto("/review")
     page.get_by_label("Or type a name").fill("")
@@ -258,6 +264,7 @@ def test_typing_a_name_is_not_taken_for_keys(web, service):
     assert people(service)[BOB] == (None, 2)
 
 
+@pytest.mark.slow
 def test_a_name_that_the_gallery_refuses_is_told(web, service):
     web.expected = ("status of 422",)
     page = web.goto("/review")
@@ -283,6 +290,7 @@ def test_pages_with_people_are_accessible(web, service, path):
     both_themes(web, look)
 
 
+@pytest.mark.slow
 def test_choosing_is_accessible(web):
     page = web.goto(f"/people/{ADA}")
     page.locator(".face-card input").first.check()
@@ -292,6 +300,7 @@ def test_choosing_is_accessible(web):
     expect_accessible(page)
 
 
+@pytest.mark.slow
 def test_whoever_may_only_look_is_offered_no_changes(web):
     reader = json.dumps({"name": "phone", "scope": "read", "token": True})
     web.page.route("**/api/v1/session", lambda route: route.fulfill(content_type="application/json", body=reader))

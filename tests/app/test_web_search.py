@@ -49,6 +49,7 @@ def test_the_largest_face_is_searched_and_any_other_on_demand(web, service):
     assert service.gallery.counts() == before, "the photo was kept"
 
 
+@pytest.mark.slow
 def test_boxes_lie_on_the_faces_and_answers_are_rates(web):
     """Oracle: a drawn face fills the first cell of 32 px of a photo of 192 px."""
     page = web.goto("/search")
@@ -66,6 +67,7 @@ def test_boxes_lie_on_the_faces_and_answers_are_rates(web):
     assert re.match(r"\d\d?(\.\d+)?% \d\d(\.\d+)?% of strangers", page.locator(".rest .sure").last.inner_text())
 
 
+@pytest.mark.slow
 def test_a_photo_without_a_face_and_a_file_that_is_none_are_told(web):
     web.expected = ("status of 422",)
     page = web.goto("/search")
@@ -76,6 +78,7 @@ def test_a_photo_without_a_face_and_a_file_that_is_none_are_told(web):
     page.get_by_role("alert").get_by_text("This photo cannot be used").wait_for()
 
 
+@pytest.mark.slow
 def test_a_photo_can_be_dropped_and_pasted(web):
     page = web.goto("/search")
     give = """([kind, base64]) => {
@@ -108,6 +111,7 @@ def camera(chromium, server, browser):
     assert not web.complaints()
 
 
+@pytest.mark.slow
 def test_the_camera_is_shown_first_and_off_afterwards(camera):
     states = "() => window.streams.flatMap((stream) => stream.getTracks()).map((track) => track.readyState)"
     sent = []
@@ -135,6 +139,7 @@ def test_the_camera_is_shown_first_and_off_afterwards(camera):
     assert page.locator(".found-faces img").evaluate("image => image.naturalWidth") > 100
 
 
+@pytest.mark.slow
 def test_without_a_camera_the_page_says_so(web):
     page = web.goto("/search")
     page.evaluate(
@@ -195,6 +200,7 @@ def test_picture_of_the_calibration_is_true_and_told_in_words(web, service):
     assert calibration.measured_on in page.locator(".odds").inner_text()
 
 
+@pytest.mark.slow
 def test_calibration_that_kept_no_pairs_is_told(web):
     empty = '{"model": "m", "measured_on": "photos", "points": []}'
     web.page.route("**/api/v1/calibration", lambda route: route.fulfill(content_type="application/json", body=empty))
