@@ -31,7 +31,7 @@ class Web:
         self.page, self.address = page, address
         self.expected: tuple[str, ...] = ()  # parts of console errors that a test is about
         self._complaints: list[str] = []
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.add_init_script(
             "addEventListener('securitypolicyviolation', (e) => "
             "window.isChecked || console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"

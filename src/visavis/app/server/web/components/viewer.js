@@ -9,10 +9,11 @@ import { toastError } from "./toasts.js";
 /** `ids`: the photos before and after; `onShow(id)` and `onClose()` change what is shown. */
 export function Viewer({ id, ids, onShow, onClose }) {
   const dialog = useRef(null);
-  const [photo, setPhoto] = useState(null); // with `people`, its faces
-  const [failed, setFailed] = useState(false);
+  const [told, setTold] = useState(null); // a photo with `people`, its faces
+  const [failed, setFailed] = useState(null); // the id of one that cannot be shown
   const [boxes, setBoxes] = useState(true);
   const [details, setDetails] = useState(false);
+  const photo = told?.id === id ? told : null; // not yet that of the photo before
   const place = ids.indexOf(id);
   const [previous, next] = [ids[place - 1], place < 0 ? undefined : ids[place + 1]];
 
@@ -23,10 +24,8 @@ export function Viewer({ id, ids, onShow, onClose }) {
   }, []);
   useEffect(() => {
     const asking = new AbortController();
-    setPhoto(null);
-    setFailed(false);
     Promise.all([get(`/photos/${id}`, {}, asking.signal), get(`/photos/${id}/faces`, {}, asking.signal)]).then(
-      ([one, people]) => setPhoto({ ...one, people }),
+      ([one, people]) => setTold({ ...one, people }),
       toastError,
     );
     return () => asking.abort();
@@ -60,11 +59,11 @@ export function Viewer({ id, ids, onShow, onClose }) {
       </div>
       <div class="stage">
         <${Step} name="left" label=${t("viewer.previous")} id=${previous} onShow=${onShow} />
-        ${failed
+        ${failed === id
           ? html`<p class="gone">${t("viewer.gone")}</p>`
           : html`
               <figure style=${photo && { aspectRatio: `${photo.width_px} / ${photo.height_px}`, "--ratio": photo.width_px / photo.height_px }}>
-                <img key=${id} src=${large(id)} alt=${label} onError=${() => setFailed(true)} />
+                <img key=${id} src=${large(id)} alt=${label} onError=${() => setFailed(id)} />
                 ${boxes && photo?.people.map((face) => html`<${Box} key=${face.id} face=${face} photo=${photo} />`)}
               </figure>
             `}
