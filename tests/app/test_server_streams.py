@@ -6,13 +6,16 @@ from contextlib import closing
 
 import httpx
 import pytest
+import typer
 
 from tests.app.server_client import API, EASY, client, gallery, running
 from tests.face.clips import encode, rtsp, write
 from tests.face.scenes import FPS, pixels, stay
+from visavis.app.cli.serve import _source
 from visavis.app.server.application import make_app
 from visavis.app.server.service import Service
 from visavis.app.server.streams import Streams
+from visavis.errors import BusyError, InputError
 from visavis.face.stream.sources import Source
 
 __all__ = ["client", "gallery"]  # fixtures
@@ -223,6 +226,22 @@ def test_what_is_not_there(client):
     refused(client.get(f"{API}/streams/seen/9/picture"), 404, "visit")
 
 
+# On the command line
+
+
+def test_sources_on_the_command_line(tmp_path):
+    (tmp_path / "door").write_text("rtsp://ada:s3cret@10.0.0.7/door\n")
+    name, source = _source(f"door=@{tmp_path / 'door'}")
+    assert (name, source.kind, str(source)) == ("door", "rtsp", "rtsp://10.0.0.7/door")
+    assert source.location == "rtsp://ada:s3cret@10.0.0.7/door"
+    assert _source("x=rtsp://h/a=b")[1].location == "rtsp://h/a=b"
+    for text in ("door", "=x", " =x", "a/b=x", "\x1b=x"):
+        with pytest.raises(typer.BadParameter, match="expected NAME=SOURCE"):
+            _source(text)
+    with pytest.raises(InputError, match="source: expected a file, camera"):
+        _source("x=http://127.0.0.1/")
+
+
 # The process is not to be believed
 
 
@@ -254,8 +273,6 @@ def test_a_process_that_lies_or_dies_fails_its_stream_and_nothing_else(lines, tm
 
 def test_not_too_many_at_once_and_none_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("visavis.app.server.streams.COMMAND", ("-c", "import sys; sys.stdin.read()"))
-    from visavis.errors import BusyError
-
     sources = {str(number): Source.parse("x.mp4") for number in range(5)}
     streams = Streams(tmp_path, sources=sources)
     for number in range(4):

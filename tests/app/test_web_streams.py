@@ -55,6 +55,7 @@ def test_a_file_is_watched_from_the_page_and_its_people_are_listed(web):
     page.wait_for_url("**/people/1")
 
 
+@pytest.mark.slow
 def test_a_camera_shows_its_picture_and_who_is_there_until_it_is_stopped(web):
     page = web.goto("/streams")
     page.get_by_label("Camera or video").select_option("door")
@@ -76,6 +77,7 @@ def test_a_camera_shows_its_picture_and_who_is_there_until_it_is_stopped(web):
     wait_for(lambda: "here now" not in page.locator(".visits").inner_text())
 
 
+@pytest.mark.slow
 def test_whoever_may_only_read_sees_no_buttons(web, service):
     service.streams.start(NAME, fps=None, false_match_rate=1e-3)
     wait_for(lambda: service.streams.all()[0].over)
@@ -85,6 +87,7 @@ def test_whoever_may_only_read_sees_no_buttons(web, service):
     assert page.get_by_role("button", name="Start").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("language", "title"), [("de", "Gesehen"), ("zh", "看到的人")])
 def test_other_languages(web, service, language, title):
     service.streams.start(NAME, fps=None, false_match_rate=1e-3)
