@@ -328,6 +328,14 @@ def test_a_full_disk_leaves_the_gallery_as_it_was(plain, monkeypatch):
         assert contents(gallery) == held
 
 
+def test_who_opens_it_in_the_last_moment_goes_first(plain, monkeypatch):
+    monkeypatch.setattr(encryption, "_take", lambda _connection: None)  # and the log is in use again
+    with pytest.raises(GalleryError, match="expected to have the gallery alone, but somebody has opened it"):
+        encryption.encrypt(plain[0], KEY)
+    with FolderGallery.open(plain[0]) as gallery:
+        assert contents(gallery) == plain[1]
+
+
 def test_the_index_in_memory_is_filled_from_many_reads(tmp_path, monkeypatch):
     from visavis.face.gallery import index
 

@@ -177,7 +177,9 @@ def _forget(
             f"Deleted person {number}: {done.faces} faces, {done.names} names, {done.log_entries} entries of the log, "
             f"{done.uploads} uploads."
         ),
-        f"Looked through {done.bytes:,} bytes in {done.files} files: {left}.",
+        f"Looked through {done.bytes:,} bytes in {done.files} files: {left}."
+        if done.files
+        else "The gallery is not in a folder: its files were not looked through.",
         *(f"Still shown in {printable(path)}" for path in done.photos),
     ]
     emit({"person": number, **asdict(done)}, as_json=json, text="\n".join(lines))

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from visavis.errors import GalleryError
 from visavis.face.gallery.database import Database
 
 __all__ = ["Claims", "FolderClaims", "Taken", "sha256_of"]
@@ -58,12 +59,12 @@ class FolderClaims:
     def __init__(self, database: Database) -> None:
         self._database, self._run = database, secrets.token_hex(8)
         self._folder = database.folder / "indexing"
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._alive = self._path(self._run).open("wb")
-        _lock(self._alive)
         with database.transaction():
             for statement in TABLES:
                 database.change(statement)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._alive = self._path(self._run).open("wb")
+        _lock(self._alive)
 
     def take(self, path: Path, size_bytes: int, mtime_ns: int) -> tuple[Taken, str | None]:
         """As `Claims.take`."""
@@ -97,7 +98,7 @@ class FolderClaims:
 
     def close(self) -> None:
         """As `Claims.close`."""
-        with self._database.transaction():
+        with suppress(GalleryError), self._database.transaction():  # a full disk: who meets them finds the run ended
             self._database.change("DELETE FROM claim WHERE run = ?", (self._run,))
         self._alive.close()
         self._path(self._run).unlink(missing_ok=True)

@@ -36,7 +36,6 @@ __all__ = [
     "connect",
     "create",
     "driver",
-    "file_of",
     "needs_key",
 ]
 
@@ -153,7 +152,7 @@ class Database:
                 mode += "&immutable=1"
             with self._errors():
                 self._connection = connect(self._sqlite, f"{_uri(path)}?mode={mode}", key)
-            self._file: _File | None = (*file_of(folder), self.encrypted)
+            self._file: _File | None = (*_file_of(folder), self.encrypted)
             _open[self._file] += 1
         try:
             self._check_schema()
@@ -288,7 +287,7 @@ def needs_key(folder: Path) -> bool:
     """Whether the gallery in a folder is encrypted; of a damaged file that is all that can be said."""
     with _opening:
         for encrypted in (False, True):
-            if _open[*file_of(folder), encrypted]:
+            if _open[*_file_of(folder), encrypted]:
                 return encrypted
         uri = f"{_uri(folder / FILE_NAME)}?mode=ro&immutable=1"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
@@ -307,14 +306,14 @@ def alone(folder: Path) -> Iterator[None]:
         GalleryError: somebody has this one open here.
     """
     with _opening:
-        if any(_open[*file_of(folder), encrypted] for encrypted in (False, True)):
+        if any(_open[*_file_of(folder), encrypted] for encrypted in (False, True)):
             raise GalleryError(
                 f"{folder}: expected to have the gallery alone, but it is open in this process; close it"
             )
         yield
 
 
-def file_of(folder: Path) -> tuple[int, int]:
+def _file_of(folder: Path) -> tuple[int, int]:
     """What tells a gallery's file from others, however its folder is called."""
     status = (folder / FILE_NAME).stat()
     return status.st_dev, status.st_ino

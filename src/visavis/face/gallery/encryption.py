@@ -120,6 +120,10 @@ def _convert(folder: Path, key: str | None, new_key: str | None) -> None:
             with contextlib.suppress(FileNotFoundError):
                 held.append(files.enter_context(path.with_name(f"{FILE_NAME}-wal").open("r+b")))
             _take(connection)
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("delete",):
+                raise GalleryError(
+                    f"{folder}: expected to have the gallery alone, but somebody has opened it; try again"
+                )
             draft.touch(mode=0o600)
             _copy(connection, draft, new_key)
             _finish(sqlite, draft, new_key)
@@ -147,8 +151,6 @@ def _take(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("BEGIN EXCLUSIVE")
     connection.execute("COMMIT")  # which keeps the lock
-    if connection.execute("PRAGMA journal_mode").fetchone() != ("delete",):
-        raise GalleryError("expected to have the gallery alone, but it was opened meanwhile; try again")
 
 
 def _copy(connection: sqlite3.Connection, draft: Path, new_key: str | None) -> None:
