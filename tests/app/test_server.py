@@ -126,6 +126,13 @@ def test_forget_leaves_nothing_here_nor_in_the_log(client, service):
     assert get(client, "/people")["total"] == 1
 
 
+def test_what_is_under_way_while_a_person_is_forgotten_does_not_log_it(client, service):
+    client.delete(f"{API}/people/1")
+    service.audit.note("somebody", "identify", [1, 2])  # was shown it before
+    [*_, last] = (service.gallery.folder / "audit.jsonl").read_text().splitlines()
+    assert json.loads(last)["people"] == [2]
+
+
 # Questions
 
 

@@ -171,6 +171,7 @@ class Service:
             if any(job.state == "running" for job in self.jobs.all()):
                 raise BusyError("forget: expected no index job that runs; cancel it or wait for it")
             proof = forget(self.gallery, person, state=self.state, uploads=uploads)
+            self.audit.leave_out(person)
             self.changes.forget(person)
             self.likeness.forget(person)
             self.streams.forget(person)

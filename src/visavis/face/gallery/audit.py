@@ -20,16 +20,23 @@ class Audit:
     def __init__(self, folder: Path) -> None:
         self._path, self._older = folder / FILE_NAME, folder / OLDER_NAME
         self._lock = threading.Lock()
+        self._left_out = set[int]()
+
+    def leave_out(self, person: int) -> None:
+        """Take a person out and log it no more: what is under way may still name it, and no number is given twice."""
+        with self._lock:
+            self._left_out.add(person)
+        self.forget(person)
 
     def note(self, client: str, action: str, people: Iterable[int] = ()) -> None:
         """Log that a client did something, and the people that it was shown or that it changed."""
-        entry = {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "client": client,
-            "action": action,
-            "people": sorted(set(people)),
-        }
         with self._lock:
+            entry = {
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "client": client,
+                "action": action,
+                "people": sorted(set(people) - self._left_out),
+            }
             with suppress(FileNotFoundError):
                 if self._path.stat().st_size >= ROTATE_BYTES:
                     self._path.replace(self._older)
@@ -46,19 +53,20 @@ class Audit:
         appends meanwhile is not lost.
         """
         count = 0
-        for path in (self._older, self._path):
-            with suppress(FileNotFoundError), path.open("r+b") as file:
-                place = 0
-                for line in file.read().splitlines(keepends=True):
-                    text = line.rstrip(b"\n")
-                    left = _without(text, person)
-                    if left is not None:
-                        file.seek(place)
-                        file.write(left.ljust(len(text)))
-                        count += 1
-                    place += len(line)
-                file.flush()
-                os.fsync(file.fileno())
+        with self._lock:
+            for path in (self._older, self._path):
+                with suppress(FileNotFoundError), path.open("r+b") as file:
+                    place = 0
+                    for line in file.read().splitlines(keepends=True):
+                        text = line.rstrip(b"\n")
+                        left = _without(text, person)
+                        if left is not None:
+                            file.seek(place)
+                            file.write(left.ljust(len(text)))
+                            count += 1
+                        place += len(line)
+                    file.flush()
+                    os.fsync(file.fileno())
         return count
 
 
