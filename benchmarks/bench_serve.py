@@ -362,7 +362,14 @@ def main() -> None:
         few = scattered(folder / "few", contents, 300)
         kills = killed(gallery, few, contents, kills=options.kills, clients=8) if options.kills else None
         print(json.dumps(kills, indent=2))
-    payload = {"load_before": busy, "photos": len(photos), "pack": "fast", "shares": SHARES, "load": load, "kills": kills}
+    payload = {
+        "load_before": busy,
+        "photos": len(photos),
+        "pack": "fast",
+        "shares": SHARES,
+        "load": load,
+        "kills": kills,
+    }
     write_result("serve_load", payload, packages=("uvicorn", "fastapi", "openvino", "numpy"))
 
 
