@@ -1,6 +1,8 @@
 """FaceClient against a real server on a gallery of drawn faces."""
 
+import hashlib
 import io
+import time
 from datetime import datetime
 
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from tests.app.server_client import API, EASY, gallery, png, service
 from tests.app.web_client import serving
+from tests.face import scenes
 from tests.face.fake_pack import photo, pixels
 from visavis.app.server.application import make_app
 from visavis.errors import AccessError, GalleryError, InputError, NotFoundError, PhotoError
@@ -168,6 +171,38 @@ def test_questions_by_path_and_by_bytes(faces, photos):
     assert same.faces[0].box_xyxy_px == (-0.5, -0.5, 31.5, 31.5)
     hits = faces.search(photos / "0.png", k=2)
     assert [(hit.face.name, hit.face.path is not None) for hit in hits] == [("Ada", True)] * 2
+
+
+def test_photos_are_uploaded_to_stay(faces):
+    new, old = png(7), faces.photo(1).sha256
+    digest = hashlib.sha256(new).hexdigest()
+    assert faces.known([digest, old]) == [old]
+    done = faces.upload([new, b"no photo"])
+    assert [(one.state, one.sha256) for one in done.photos] == [("stored", digest), ("refused", None)]
+    *_, job = faces.watch(done.job)
+    assert (job.state, job.added) == ("done", 1)
+    assert faces.known([digest]) == [digest]
+    [month] = faces.timeline()
+    assert (month.month, len(month.photos)) == (None, 7)
+    assert Image.open(io.BytesIO(faces.picture(month.photos[0], px=320))).size == (192, 192)
+    assert faces.server().upload_bytes == 2**20
+    assert faces.models().detector.name == "square-detector"
+    assert [(token.name, token.scope, token.expires_at) for token in faces.tokens()] == [("owner", "admin", None)]
+    assert list(faces.skipped()) == []
+
+
+def test_a_film_is_watched(faces, photos):
+    clips = pytest.importorskip("tests.face.clips", reason="needs av", exc_type=ImportError)
+    clips.write(photos / "film.mkv", map(scenes.pixels, scenes.stay(2, {0: (1, 1)})))
+    stream = faces.start_stream(file=photos / "film.mkv", false_match_rate=0.01)
+    end = time.monotonic() + 60
+    while not faces.stream(stream.id).over and time.monotonic() < end:
+        time.sleep(0.05)
+    [ended] = faces.streams().streams
+    assert (ended.id, ended.state, ended.error) == (stream.id, "ended", None)
+    [visit] = faces.seen()
+    assert (visit.person, visit.name, visit.present) == (1, "Ada", False)
+    assert Image.open(io.BytesIO(faces.seen_picture(visit.id))).format == "JPEG"
 
 
 def test_changes_are_undone(faces):
