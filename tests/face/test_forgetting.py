@@ -115,6 +115,16 @@ def test_a_log_that_another_process_reads_is_told(known):
             forget(gallery, ada)
 
 
+def test_a_file_that_cannot_be_looked_through_is_told(known, monkeypatch):
+    gallery, ada = known
+    monkeypatch.setattr(scanning, "__file__", "/nowhere/scanning.py")
+    with pytest.raises(
+        GalleryError, match="person 1 is forgotten, but not all files can be looked through: .*No such file"
+    ):
+        forget(gallery, ada)
+    assert gallery.find_person(NAME) is None
+
+
 def test_pictures_that_share_flat_parts_are_told_apart(gallery):
     """JPEGs of one colour, of two people: alike but for a corner."""
 

@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from visavis.errors import GalleryError
 from visavis.face.gallery import FolderGallery, Gallery
 from visavis.face.gallery.audit import Audit
 from visavis.face.gallery.encryption import PHOTOS, wipe
@@ -43,7 +44,8 @@ def forget(gallery: Gallery, person: int, *, state: Path | None = None, uploads:
         uploads: delete uploaded photos, too, that show nobody else.
 
     Raises:
-        GalleryError: no such person, or a process still reads the old bytes, which go when it ends.
+        GalleryError: no such person; a process still reads the old bytes, which go when it ends; or, after all is
+            deleted, a file cannot be looked through.
     """
     folder = gallery.folder if isinstance(gallery, FolderGallery) else None
     state = state or folder
@@ -56,7 +58,11 @@ def forget(gallery: Gallery, person: int, *, state: Path | None = None, uploads:
     ):
         pieces += face_pieces(vector, quantised, gallery.thumbnail(face_id))
     shown = gallery.photos(ids=sorted({face.photo_id for face in faces}))
-    alone = {photo.id for photo in shown if all(face.person_id == person for face in gallery.faces(photo=photo.id))}
+    alone = {
+        photo.id
+        for photo in shown
+        if uploads and all(face.person_id == person for face in gallery.faces(photo=photo.id))
+    }
     count = gallery.forget(person)
     entries = deleted = 0
     left: list[Path] = []
@@ -64,7 +70,7 @@ def forget(gallery: Gallery, person: int, *, state: Path | None = None, uploads:
         entries = Audit(state).forget(person)
     for photo in shown:
         for path in photo.paths:
-            if uploads and photo.id in alone and state is not None and path.is_relative_to(state / PHOTOS):
+            if photo.id in alone and state is not None and path.is_relative_to(state / PHOTOS):
                 wipe(path)
                 gallery.remove_file(path)
                 deleted += 1
@@ -72,6 +78,11 @@ def forget(gallery: Gallery, person: int, *, state: Path | None = None, uploads:
                 left.append(path)
     files = size = traces = 0
     for place in {place for place in (folder, state) if place is not None}:
-        more_files, more_bytes, found = scan(place, pieces, leave_out=[PHOTOS])
+        try:
+            more_files, more_bytes, found = scan(place, pieces, leave_out=[PHOTOS])
+        except OSError as error:
+            raise GalleryError(
+                f"{place}: person {person} is forgotten, but not all files can be looked through: {error}"
+            ) from error
         files, size, traces = files + more_files, size + more_bytes, traces + len(found)
     return Forgotten(count, int(name is not None), entries, deleted, tuple(left), files, size, traces)

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,9 +29,14 @@ def scan(folder: Path, pieces: Iterable[bytes], *, leave_out: Iterable[str] = ()
 
     Returns:
         The number of files, of bytes, and each piece that was found, as often as it was.
+
+    Raises:
+        OSError: a file cannot be read.
     """
     order = pickle.dumps((str(folder), sorted(set(pieces)), set(leave_out)))
-    run = subprocess.run([sys.executable, "-P", __file__], input=order, stdout=subprocess.PIPE, check=True)
+    run = subprocess.run([sys.executable, "-P", __file__], input=order, capture_output=True, check=False)
+    if run.returncode:
+        raise OSError(run.stderr.decode(errors="replace").strip().rpartition("\n")[2] or "the process ended")
     files, size, found = json.loads(run.stdout)
     return files, size, [bytes.fromhex(piece) for piece in found]
 
@@ -80,7 +86,7 @@ def _main() -> None:
             folders[:] = [name for name in folders if name not in leave_out]
         for path in (Path(place) / name for name in names):
             if path.is_file() and not path.is_symlink():
-                with path.open("rb", buffering=0) as stream:
+                with suppress(FileNotFoundError), path.open("rb", buffering=0) as stream:  # a log may have gone
                     found += [piece.hex() for piece in search(stream, pieces)]
                     size += stream.seek(0, os.SEEK_END)
                 files += 1
