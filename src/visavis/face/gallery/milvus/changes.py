@@ -18,6 +18,7 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import Any
 
 from visavis.face.gallery.milvus.lease import Lease
@@ -41,6 +42,7 @@ class View:
         self._changed: dict[str, dict[Key, Row | None]] = {}  # None: deleted
         self._read: dict[str, dict[Key, Row | None]] = {}  # by `get`
         self._whole: set[str] = set()  # tables read whole
+        self._asked: dict[tuple[str, str, Key], list[Key]] = {}  # by `select` for one value: the ids of the answer
         self._reads = 0
 
     def get(self, table: str, ids: Iterable[Key]) -> dict[Key, Row]:
@@ -62,11 +64,17 @@ class View:
     def select(self, table: str, where: Where | None = None) -> list[Row]:
         """The rows that meet a condition, or all, by id."""
         read = self._read.setdefault(table, {})
-        if table not in self._whole:
+        one = where is not None and len(where.values) == 1
+        question = (table, where.field, next(iter(where.values))) if where is not None and one else None
+        if question is not None and question in self._asked:
+            rows = {i: row for i in self._asked[question] if (row := read[i]) is not None}
+        elif table not in self._whole:
             rows = {row["id"]: row for row in self._tables.select(table, where)}
             read |= rows
             if where is None:
                 self._whole.add(table)
+            if question is not None:
+                self._asked[question] = list(rows)
         else:
             rows = {i: row for i, row in read.items() if row is not None and (where is None or where.matches(row))}
         return self._overlaid(table, rows, lambda row: where is None or where.matches(row))
@@ -122,8 +130,7 @@ class View:
         parts = [data[start : start + PART_BYTES * 3 // 4] for start in range(0, len(data), PART_BYTES * 3 // 4)]
         rows = [_journal_row(epoch, len(parts), number, part) for number, part in enumerate([*parts, b""])]
         tables.put("journal", rows[:-1], within_s=lease.left_s)
-        for table in PAYLOADS:
-            tables.put(table, puts.get(table, ()), within_s=lease.left_s)
+        tables.together(*(partial(tables.put, table, puts.get(table, ()), within_s=lease.left_s) for table in PAYLOADS))
         tables.put("journal", rows[-1:], within_s=lease.left_s)
         _apply(tables, lease, intention)
         tables.delete("journal", [row["id"] for row in rows], within_s=lease.left_s)
@@ -150,13 +157,13 @@ def recover(tables: Tables, lease: Lease, died: int | None) -> None:
 
 def _apply(tables: Tables, lease: Lease, intention: dict[str, Any]) -> None:
     deletes: dict[str, Collection[Key]] = intention["delete"]
-    for table in PAYLOADS:  # first, so that no search finds a face that is gone
-        tables.delete(table, deletes.get(table, ()), within_s=lease.left_s)
-    for table, rows in intention["put"].items():
-        tables.put(table, rows, within_s=lease.left_s)
-    for table, ids in deletes.items():
-        if table not in PAYLOADS:
-            tables.delete(table, ids, within_s=lease.left_s)
+    tables.together(  # first, so that no search finds a face that is gone
+        *(partial(tables.delete, table, deletes.get(table, ()), within_s=lease.left_s) for table in PAYLOADS)
+    )
+    tables.together(
+        *(partial(tables.put, table, rows, within_s=lease.left_s) for table, rows in intention["put"].items()),
+        *(partial(tables.delete, table, ids, within_s=lease.left_s) for table, ids in deletes.items() if ids),
+    )
 
 
 def _journal_row(epoch: int, parts: int, number: int, payload: bytes) -> Row:
