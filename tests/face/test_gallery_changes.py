@@ -135,7 +135,7 @@ def test_faces_deleted_since_stay_deleted(four):
     states = changed(four, [2, 3], lambda: four.merge(2, [3]))
     four.remove_file(next(row.path for row in four.files() if row.path.name == "2.jpg"))
     four.restore(*states)
-    assert [(row.id, row.faces) for row in four.people()] == [(1, 3), (2, 3), (4, 3), (3, 0)]
+    assert [(row.id, row.faces) for row in four.people()] == [(1, 3), (2, 3), (4, 3)]
 
 
 def test_faces_that_came_since_stay_where_they_are(four):

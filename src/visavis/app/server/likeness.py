@@ -48,8 +48,8 @@ class Likeness:
         self._lock = threading.Lock()
 
     def best_faces(self, people: Collection[int]) -> dict[int, list[int]]:
-        """The best faces of each of some people, the best first."""
-        best = self._current().best
+        """The best faces of each of some people, the best first, as the last call of `alike` has found them."""
+        best = self._known.best
         return {person: best[person] for person in people if person in best}
 
     def alike(self, people: Collection[int], among: Collection[int], k: int) -> dict[int, list[Alike]]:
@@ -134,9 +134,12 @@ def _differing(
     later_owners: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """The people who have lost or got a face between two moments."""
-    base = 1 + max(owners.max(initial=0), later_owners.max(initial=0))
-    pairs = np.setxor1d(face_ids * base + owners, later_face_ids * base + later_owners, assume_unique=True)
-    people: NDArray[np.int64] = np.unique(pairs % base)
+    either = np.union1d(face_ids, later_face_ids)
+    before, after = np.zeros((2, len(either)), np.int64)
+    before[np.searchsorted(either, face_ids)] = owners
+    after[np.searchsorted(either, later_face_ids)] = later_owners
+    moved = before != after
+    people: NDArray[np.int64] = np.union1d(before[moved], after[moved])
     return people[people > 0]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from visavis.errors import GalleryError
 from visavis.face.gallery.database import Database
-from visavis.face.gallery.rows import json_ids
+from visavis.face.gallery.rows import json_ids, sweep
 
 __all__ = ["PeopleState", "capture", "difference", "restore"]
 
@@ -31,10 +31,7 @@ class PeopleState:
 def capture(database: Database, people: Iterable[int], faces: Iterable[int]) -> PeopleState:
     """The state of people with all their faces, and of further faces."""
     ids = json_ids(people)
-    names = database.rows(
-        f"SELECT id, name FROM person LEFT JOIN name ON person_id = id WHERE id {_THESE}",
-        (ids,),
-    )
+    names = database.rows(f"SELECT id, name FROM person LEFT JOIN name ON person_id = id WHERE id {_THESE}", (ids,))
     rows = database.rows(
         f"SELECT id, person_id, pinned FROM face WHERE person_id {_THESE} OR id {_THESE}", (ids, json_ids(faces))
     )
@@ -82,6 +79,7 @@ def restore(database: Database, before: PeopleState, after: PeopleState) -> None
         before.separate - after.separate,
     )
     database.change_many("DELETE FROM person WHERE id = ?", [(person,) for person in made])
+    sweep(database, {person for person, _ in before.faces.values()})  # whose faces have all been deleted since
 
 
 def _expect_unchanged(database: Database, before: PeopleState, after: PeopleState, made: Collection[int]) -> None:
