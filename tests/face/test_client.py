@@ -5,6 +5,8 @@ import itertools
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -379,3 +381,11 @@ def test_faces_are_of_a_person_or_a_photo():
         for which in ({}, {"person": 1, "photo": 2}):
             with pytest.raises(InputError, match="expected a person or a photo, got both or neither"):
                 client.faces(**which)
+
+
+def test_it_needs_nothing_of_the_face_system_but_httpx():
+    code = "import sys; from visavis.face import FaceClient; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "httpx" in loaded
+    assert not loaded & {"numpy", "torch", "PIL", "onnxruntime", "fastapi", "pydantic", "typer"}
