@@ -1,5 +1,6 @@
 """The OpenAPI of the service: what clients are generated from, and people read."""
 
+import keyword
 import re
 from contextlib import closing
 
@@ -91,4 +92,4 @@ def expect_fit(example, part, schema, where):
 def test_operations_are_named_for_clients_that_are_generated(schema):
     names = {where: operation["operationId"] for where, operation in operations(schema)}
     assert names[f"GET {API}/people"] == "list_people"
-    assert names[f"POST {API}/import"] == "import"
+    assert not [name for name in names.values() if keyword.iskeyword(name)]

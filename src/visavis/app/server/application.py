@@ -86,13 +86,13 @@ def make_app(service: Service, rules: Rules | None = None) -> FastAPI:
     ok = {"content": {"application/json": {"example": {"status": "ok"}}}}
 
     @app.get("/healthz", tags=["server"], responses={200: ok, 503: ERRORS[503]})
-    def healthz() -> dict[str, str]:
+    def get_health() -> dict[str, str]:
         """Whether the server answers and its gallery can be read; needs no token."""
         service.gallery.photos(limit=1)  # cheap however large it is, for anybody may ask
         return {"status": "ok"}
 
     @app.get("/metrics", tags=["server"], response_class=Response, responses={**ERRORS, 200: prometheus})
-    def metrics_(_client: Reader) -> Response:
+    def get_metrics(_client: Reader) -> Response:
         """For Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -68,7 +68,7 @@ class DescribedApp(FastAPI):
 
 
 def _operation_id(route: APIRoute) -> str:
-    return route.name.rstrip("_")
+    return route.name
 
 
 def _operations(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,7 @@ from visavis.app.server.service import Service
 from visavis.face.wire import Face, Forgotten, Hit, Likely, People, Person
 
 __all__ = [
-    "alike",
-    "doubts",
+    "doubtful_faces",
     "faces_of_person",
     "forget_person",
     "get_person",
@@ -25,6 +24,7 @@ __all__ = [
     "name_person",
     "router",
     "separate_people",
+    "similar_people",
     "split_person",
     "to_likely",
 ]
@@ -75,7 +75,7 @@ def faces_of_person(_client: Reader, service: Serving, person: PersonId) -> list
 
 
 @router.get("/{person}/alike")
-def alike(
+def similar_people(
     client: Reader, service: Serving, person: PersonId, k: Annotated[int, Query(ge=1, le=100)] = 10
 ) -> list[Likely]:
     """Who looks most like a person, and so may be the same; without those known to be someone else."""
@@ -89,7 +89,7 @@ def alike(
 
 
 @router.get("/{person}/doubts")
-def doubts(
+def doubtful_faces(
     _client: Reader, service: Serving, person: PersonId, k: Annotated[int, Query(ge=1, le=1000)] = 20
 ) -> list[Hit]:
     """Faces of which it is least sure that they are the person's: the least like the others, the least first."""

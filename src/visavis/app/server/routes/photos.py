@@ -10,7 +10,7 @@ from visavis.app.server.errors import not_found
 from visavis.app.server.service import Service
 from visavis.face.wire import Face, Photo, PhotoPage
 
-__all__ = ["faces_of_photo", "get_face", "get_photo", "list_photos", "router", "thumbnail"]
+__all__ = ["faces_of_photo", "get_face", "get_photo", "get_thumbnail", "list_photos", "router"]
 
 router = APIRouter(tags=["photos"])
 PhotoId = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -57,7 +57,7 @@ def get_face(_client: Reader, service: Serving, face: FaceId) -> Face:
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def thumbnail(client: Reader, service: Serving, face: FaceId) -> Response:
+def get_thumbnail(client: Reader, service: Serving, face: FaceId) -> Response:
     """A face's picture, with some surroundings."""
     get_face(client, service, face)
     return Response(service.gallery.thumbnail(face), media_type="image/jpeg")

@@ -11,7 +11,7 @@ from visavis.app.server.errors import not_found
 from visavis.app.server.pictures import Pictures
 from visavis.face.wire import Month
 
-__all__ = ["photo_picture", "router", "timeline"]
+__all__ = ["get_picture", "get_timeline", "router"]
 
 router = APIRouter(tags=["photos"])
 
@@ -22,7 +22,7 @@ def _pictures(request: Request) -> Pictures:
 
 
 @router.get("/timeline")
-def timeline(_client: Reader, service: Serving) -> list[Month]:
+def get_timeline(_client: Reader, service: Serving) -> list[Month]:
     """Every photo that has a file, by the month it was taken in: all that a page needs to lay out its grid."""
     by_month = groupby(service.gallery.timeline(), key=lambda row: row[1])
     return [Month(month, [photo for photo, _ in rows]) for month, rows in by_month]
@@ -36,7 +36,7 @@ def timeline(_client: Reader, service: Serving) -> list[Month]:
         304: {"description": "The picture that the client has."},
     },
 )
-def photo_picture(
+def get_picture(
     _client: Reader,
     service: Serving,
     pictures: Annotated[Pictures, Depends(_pictures)],

@@ -8,14 +8,14 @@ from visavis.app.server.access import Reader, Serving, Writer
 from visavis.app.server.routes.people import to_likely
 from visavis.face.wire import Person, ReviewPage, Undone, Unknown
 
-__all__ = ["review", "router", "undo"]
+__all__ = ["review_people", "router", "undo_change"]
 
 router = APIRouter(tags=["people"])
 MOST_LIKELY = 9  # as many as there are digits to choose by
 
 
 @router.get("/review")
-def review(
+def review_people(
     client: Reader,
     service: Serving,
     after: Annotated[
@@ -47,7 +47,7 @@ def review(
 
 
 @router.post("/changes/{change}/undo")
-def undo(client: Writer, service: Serving, change: Annotated[int, Path(ge=1, lt=2**53)]) -> Undone:
+def undo_change(client: Writer, service: Serving, change: Annotated[int, Path(ge=1, lt=2**53)]) -> Undone:
     """Undo a change of people exactly, while the server that made it runs and nobody has changed the same again."""
     people = service.changes.undo(change)
     service.audit.note(client.name, "undo", people)

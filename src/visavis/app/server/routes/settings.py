@@ -10,20 +10,20 @@ from visavis.face.models import ModelSpec
 from visavis.face.wire import Model, Models, Server, Skipped, SkippedPage, TokenInfo
 from visavis.face.wire.base import text_of
 
-__all__ = ["list_skipped", "list_tokens", "models", "router", "server"]
+__all__ = ["get_models", "get_server", "list_skipped", "list_tokens", "router"]
 
 router = APIRouter(tags=["server"])
 
 
 @router.get("/server")
-def server(_client: Reader, service: Serving) -> Server:
+def get_server(_client: Reader, service: Serving) -> Server:
     """What the server takes, and which folders it may read."""
     roots = [text_of(root) for root in service.roots]
     return Server(roots, service.upload_bytes, service.decoders.limits.pixels)
 
 
 @router.get("/models")
-def models(_client: Reader, service: Serving) -> Models:
+def get_models(_client: Reader, service: Serving) -> Models:
     """The models at work, their licences, and what their answers were calibrated on."""
     pack = service.pack
     return Models(pack.name, _out(pack.detector), _out(pack.embedder), service.calibration.measured_on)

@@ -17,14 +17,14 @@ from visavis.face.wire import Stream, Streams, Visit
 
 __all__ = [
     "StreamIn",
+    "get_frame",
+    "get_seen_picture",
     "get_stream",
+    "list_seen",
     "list_streams",
     "router",
-    "seen",
-    "seen_picture",
     "start_stream",
     "stop_stream",
-    "stream_frame",
     "watch_streams",
 ]
 
@@ -112,7 +112,7 @@ async def watch_streams(
 
 
 @router.get("/seen")
-def seen(
+def list_seen(
     client: Reader, service: Serving, limit: Annotated[int, Query(ge=1, le=1000, description="At most.")] = 100
 ) -> list[Visit]:
     """Who was seen, the newest first, while this server ran. People forgotten are in it no more."""
@@ -126,7 +126,7 @@ def seen(
 
 
 @router.get("/seen/{visit}/picture", response_class=Response, responses=JPEG)
-def seen_picture(_client: Reader, service: Serving, visit: Annotated[int, Path(ge=1, le=MAX_ID)]) -> Response:
+def get_seen_picture(_client: Reader, service: Serving, visit: Annotated[int, Path(ge=1, le=MAX_ID)]) -> Response:
     """The best face of a visit."""
     found = service.streams.picture(visit)
     if found is None:
@@ -149,7 +149,7 @@ def stop_stream(client: Admin, service: Serving, stream: StreamId) -> Stream:
 
 
 @router.get("/{stream}/frame", response_class=Response, responses=JPEG)
-def stream_frame(_client: Reader, service: Serving, stream: StreamId) -> Response:
+def get_frame(_client: Reader, service: Serving, stream: StreamId) -> Response:
     """The newest picture, two a second at most: each face in a box with its number in the stream."""
     _stream(service, stream)
     found = service.streams.frame(stream)

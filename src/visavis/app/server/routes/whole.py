@@ -10,25 +10,25 @@ from visavis import __version__
 from visavis.app.server.access import Admin, Reader, Serving, Writer
 from visavis.face.wire import About, CalibrationCurve, Clustered, Imported
 
-__all__ = ["about", "calibration", "cluster", "export", "import_", "router"]
+__all__ = ["cluster_faces", "export_gallery", "get_calibration", "get_gallery", "import_gallery", "router"]
 
 router = APIRouter(tags=["gallery"])
 
 
 @router.get("/gallery")
-def about(_client: Reader, service: Serving) -> About:
+def get_gallery(_client: Reader, service: Serving) -> About:
     """What the gallery holds."""
     return About.of(__version__, service.gallery.model.name, service.gallery.counts())
 
 
 @router.get("/calibration")
-def calibration(_client: Reader, service: Serving) -> CalibrationCurve:
+def get_calibration(_client: Reader, service: Serving) -> CalibrationCurve:
     """How alike different people and photos of one person are, as measured: what every probability stands on."""
     return CalibrationCurve.of(service.gallery.model.name, service.calibration)
 
 
 @router.post("/cluster")
-def cluster(client: Writer, service: Serving, fresh: Annotated[bool, Query()] = False) -> Clustered:
+def cluster_faces(client: Writer, service: Serving, fresh: Annotated[bool, Query()] = False) -> Clustered:
     """Sort the faces into people; indexing does so by itself.
 
     `fresh` first takes apart what was sorted by itself; what users said stays.
@@ -43,7 +43,7 @@ def cluster(client: Writer, service: Serving, fresh: Annotated[bool, Query()] = 
     response_class=FileResponse,
     responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def export(client: Admin, service: Serving, after: BackgroundTasks) -> FileResponse:
+def export_gallery(client: Admin, service: Serving, after: BackgroundTasks) -> FileResponse:
     """The whole gallery as one file, as `import` and `visavis face import` read it."""
     with ExitStack() as stack:
         path = stack.enter_context(service.scratch(".visavis"))
@@ -54,7 +54,7 @@ def export(client: Admin, service: Serving, after: BackgroundTasks) -> FileRespo
 
 
 @router.post("/import")
-def import_(client: Admin, service: Serving, file: Annotated[UploadFile, File()]) -> Imported:
+def import_gallery(client: Admin, service: Serving, file: Annotated[UploadFile, File()]) -> Imported:
     """Take in an export of a gallery of the same model: all of it, or nothing. Photos known stay as they are."""
     done = service.import_from(file.file)
     service.audit.note(client.name, "import")
