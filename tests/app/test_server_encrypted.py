@@ -25,6 +25,7 @@ def service(tmp_path, photos, squares):
     with FaceSystem.open(tmp_path / "g.visavis", pack=squares, key=KEY) as system:
         system.index(*sorted(photos.glob("*.png")))
         system.name(1, "Ada")
+    (tmp_path / "g.visavis" / "jobs.json").write_text('[{"folder": "/photos/of Ada"}]')  # of before it was encrypted
     options = {"roots": [photos.resolve()], "limits": LIMITS, "upload_bytes": 2**20}
     service = Service(tmp_path / "g.visavis", pack=squares, key=KEY, **options)
     yield service

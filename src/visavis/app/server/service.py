@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from visavis.app.server.changes import Changes
 from visavis.app.server.decoding import Decoders, Limits, TooLargeError
-from visavis.app.server.jobs import Jobs
+from visavis.app.server.jobs import Jobs, forget_jobs
 from visavis.app.server.likeness import Likeness
 from visavis.app.server.streams import Streams
 from visavis.app.server.tokens import Tokens
@@ -91,6 +91,8 @@ class Service:
         self.audit = Audit(self.state)
         self.changes = Changes(self.gallery)
         self.likeness = Likeness(self.gallery, self.calibration)
+        if self.gallery.encrypted:
+            forget_jobs(self.state)  # of before it was
         self.jobs = Jobs(None if self.gallery.encrypted else self.state, self._index)
         self.streams = Streams(gallery, pack=pack, sources=streams, key=key)
         self.at_once = min(cores(), MOST_AT_ONCE)
