@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.face.clips import encode, grey, rtsp, write
@@ -163,10 +163,18 @@ def test_a_turned_video_comes_upright(tmp_path, quarter_turns):
     assert np.abs(frame.pixels.astype(int) - np.rot90(grey(1), -quarter_turns)).max() < 4
 
 
-def test_pixels_that_are_not_square_are_made_so(tmp_path):
-    (tmp_path / "clip.mp4").write_bytes(encode([grey(1)], ratio=Fraction(3, 2)))
+@pytest.mark.parametrize(("ratio", "width"), [(Fraction(3, 2), 96), (Fraction(1, 2), 32), (Fraction(60_000, 1), 64)])
+def test_pixels_that_are_not_square_are_made_so_within_reason(tmp_path, ratio, width):
+    (tmp_path / "clip.mp4").write_bytes(encode([grey(1)], ratio=ratio))
     [frame] = read(tmp_path / "clip.mp4")
-    assert frame.pixels.shape == (48, 96, 3)
+    assert frame.pixels.shape == (48, width, 3)
+
+
+def test_frames_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "clip.mkv", [grey(1)])
+    monkeypatch.setattr("visavis.face.stream.video.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(VideoError, match="expected at most 3071 pixels, got 64 x 48"):
+        read(path)
 
 
 @pytest.mark.parametrize("container", ["mkv", "ts"])
@@ -186,6 +194,25 @@ def test_damage_in_the_middle_is_passed_over(tmp_path):
     found = read(tmp_path / "clip.ts")
     assert len(found) > 12
     assert np.all(np.diff([frame.time_s for frame in found]) > 0)
+
+
+CLIPS = {container: encode(map(grey, range(5)), container=container) for container in ("mp4", "mkv", "avi", "ts")}
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(sorted(CLIPS)), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=20))
+def test_any_damage_gives_frames_or_the_error_of_a_video(tmp_path_factory, container, changes):
+    data = bytearray(CLIPS[container])
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    path = tmp_path_factory.getbasetemp() / f"damaged.{container}"
+    path.write_bytes(data)
+    try:
+        times = [frame.time_s for frame in read(path)]
+    except VideoError:
+        return
+    assert times[0] == 0
+    assert np.all(np.diff(times) > 0)
 
 
 SILENT = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 33\n"

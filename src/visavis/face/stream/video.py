@@ -192,6 +192,10 @@ class _Reader:
             if self._number < 0:
                 raise _unreadable(self._source, error) from None
             reason = _reason(error)
+        except VideoError:  # a camera that is just starting again
+            if self._number < 0:
+                raise
+            reason = "no video"
         if self._number < 0 and not self._closed.is_set():
             raise VideoError(f"{self._source}: expected a video, got one without a frame")
         return reason
@@ -208,7 +212,7 @@ def _opened(source: Source) -> "Iterator[InputContainer]":
             if not path.is_file():  # opening a pipe would wait for somebody to write
                 raise VideoError(f"{source}: expected a video file, got {'no file' if path.exists() else 'nothing'}")
             options = {"format_whitelist": _FORMATS, "protocol_whitelist": _NO_PROTOCOL}
-            with path.open("rb") as file, av.open(file, "r", options=options) as container:
+            with path.open("rb") as file, av.open(file, "r", options=options, metadata_errors="replace") as container:
                 yield _checked(source, container)
         except OSError as error:
             if isinstance(error, av.error.FFmpegError):
@@ -216,11 +220,12 @@ def _opened(source: Source) -> "Iterator[InputContainer]":
             raise VideoError(f"{source}: cannot be read ({error.strerror})") from None
         return
     if source.kind == "camera":
-        # A camera's own compression takes less of the bus than raw pixels, and so gives more frames.
-        with av.open(source.location, "r", format="v4l2", timeout=timeout) as container:
+        with av.open(source.location, "r", format="v4l2", metadata_errors="replace", timeout=timeout) as container:
             yield _checked(source, container)
         return
-    with av.open(source.location, "r", format="rtsp", options=_RTSP_OPTIONS, timeout=timeout) as container:
+    with av.open(
+        source.location, "r", format="rtsp", options=_RTSP_OPTIONS, metadata_errors="replace", timeout=timeout
+    ) as container:
         yield _checked(source, container)
 
 
@@ -228,6 +233,8 @@ def _checked(source: Source, container: "InputContainer") -> "InputContainer":
     if not container.streams.video:
         raise VideoError(f"{source}: expected a video, got a file without pictures")
     context = container.streams.video[0].codec_context
+    if context is None:
+        raise VideoError(f"{source}: expected a video in a known coding, got another")
     if context.width * context.height > MAX_PIXELS:
         raise VideoError(f"{source}: expected at most {MAX_PIXELS} pixels, got {context.width} x {context.height}")
     context.options = {"max_pixels": str(MAX_PIXELS)}  # also where the size changes later on
@@ -261,8 +268,10 @@ def _decoded(container: "InputContainer") -> "Iterator[VideoFrame]":
 
 
 def _pixels(frame: "VideoFrame", ratio: Fraction | None) -> NDArray[np.uint8]:
-    """Upright, with square pixels: `ratio` is the width of one by its height."""
-    width = max(1, round(frame.width * (ratio or 1)))
+    """Upright, with square pixels: `ratio` is the width of one by its height, as far as it is to be believed."""
+    width = round(frame.width * ratio) if ratio is not None and 1 / 4 <= ratio <= 4 else frame.width
+    if width * frame.height > MAX_PIXELS:
+        raise VideoError(f"video: expected at most {MAX_PIXELS} pixels, got {width} x {frame.height}")
     pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4), np.uint8)
 
