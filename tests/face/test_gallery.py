@@ -374,6 +374,39 @@ def test_a_random_history_matches_a_simple_model(tmp_path):
     gallery.close()
 
 
+def test_changes_of_people_are_undone(gallery):
+    ids = [add(gallery, n, n)[0] for n in range(5)]
+    ada, bob = gallery.enroll(ids[:1], "Ada"), gallery.enroll(ids[1:3], "Bob")
+    other = gallery.new_person()
+    gallery.assign(ids[3:], other, pinned=False)
+    gallery.separate(bob, other)
+
+    def joined():
+        gallery.merge(ada, [bob])
+
+    def parted():
+        gallery.split(ids[2:3])
+
+    for change, people in ((joined, [ada, bob]), (parted, [bob])):
+        held, known = contents(gallery), {row.id for row in gallery.people()}
+        before = gallery.people_state(people)
+        change()
+        made = {row.id for row in gallery.people()} - known
+        after = gallery.people_state([*people, *made])
+        assert contents(gallery) != held
+        gallery.restore(before, after)
+        assert contents(gallery) == held
+        with pytest.raises(GalleryError, match="undo: expected what was changed to be as it was left"):
+            gallery.restore(before, after)
+    before = gallery.people_state([other])
+    gallery.assign(ids[3:], ada, pinned=True)
+    after = gallery.people_state([other], faces=ids[3:])
+    for content in (3, 4):
+        gallery.remove_file(Path(f"/photos/{content}.jpg"))
+    gallery.restore(before, after)
+    assert other not in {row.id for row in gallery.people()}, "it would have neither face nor name"
+
+
 def test_threads_share_a_gallery(gallery):
     def work(start: int) -> None:
         for content in range(start, start + 20):

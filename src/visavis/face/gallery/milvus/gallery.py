@@ -442,6 +442,8 @@ class MilvusGallery:
                 row = there.get(i, {"id": i, "faces": 0, "best_face": 0})
                 view.put("person", row | {"name": hexadecimal(name or "")})
                 self._session.moved((), i)
+            owners_then = {person or 0 for person, _ in before.faces.values()}
+            self._session.moved(owners_then, None)  # of some all faces may have been deleted since
             view.delete("separate", [pair(a, b)["id"] for a, b in after.separate - before.separate])
             pairs = before.separate - after.separate
             known = view.get("person", {i for two in pairs for i in two})
