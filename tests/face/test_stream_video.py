@@ -196,6 +196,15 @@ def test_damage_in_the_middle_is_passed_over(tmp_path):
     assert np.all(np.diff([frame.time_s for frame in found]) > 0)
 
 
+def test_texts_that_are_none_are_no_matter_and_an_unknown_coding_is_told(tmp_path):
+    data = encode(map(grey, range(3)))
+    (tmp_path / "clip.mp4").write_bytes(data.replace(b"Lavf", b"\xf2\xffvf"))
+    assert numbers(read(tmp_path / "clip.mp4")) == [0, 1, 2]
+    (tmp_path / "clip.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
+    with pytest.raises(VideoError, match="clip.mp4: expected a video in a known coding, got another"):
+        read(tmp_path / "clip.mp4")
+
+
 CLIPS = {container: encode(map(grey, range(5)), container=container) for container in ("mp4", "mkv", "avi", "ts")}
 
 
