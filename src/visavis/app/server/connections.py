@@ -6,9 +6,9 @@ the one that has waited longest for a request makes room: slow ones, however man
 
 import asyncio
 import json
+from http import HTTPStatus
 from typing import Any
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from visavis.app.server.errors import TYPES, error_body
@@ -66,7 +66,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Say what was wrong with a request that is no HTTP, where it can still be said, and hang up."""
-        self._refuse(400, msg)
+        self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
     def _is_waiting(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
@@ -98,21 +98,21 @@ class Connection(H11Protocol):
             else:
                 self._drop()
         elif self._is_waiting():
-            self._refuse(408, f"request: expected its head within {HEAD_S:g} s")
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"request: expected its head within {HEAD_S:g} s")
 
-    def _refuse(self, status: int, message: str) -> None:
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # an answer is under way
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        if not self._is_waiting() and self.cycle.response_started:  # another answer is under way
             self._drop()
             return
-        body = json.dumps(error_body(TYPES.get(status, "RequestError"), message)).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"connection", b"close"),
-        ]
-        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event))
+        body = json.dumps(error_body(TYPES.get(status, "RequestError"), message))
+        head = (
+            f"HTTP/1.1 {status} {status.phrase}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "x-content-type-options: nosniff",
+            "connection: close",
+        )
+        self.transport.write("\r\n".join((*head, "", body)).encode())
         if self.cycle is not None:  # what it would still answer goes nowhere
             self.cycle.disconnected = True
             self.cycle.message_event.set()

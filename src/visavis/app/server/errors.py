@@ -3,12 +3,11 @@
 import logging
 import re
 import sqlite3
-from typing import Any
+from typing import Any, cast
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from visavis.app.server.decoding import TooLargeError
 from visavis.app.server.roots import RootError
@@ -61,7 +60,7 @@ def error_body(kind: str, message: str) -> dict[str, Any]:
     return {"error": {"type": kind, "message": message}}
 
 
-def refusal(error: StarletteHTTPException) -> JSONResponse:
+def refusal(error: HTTPException) -> JSONResponse:
     """The answer of a request that is refused before it reaches the gallery."""
     kind = TYPES.get(error.status_code, "RequestError")
     return JSONResponse(error_body(kind, str(error.detail)), error.status_code, error.headers)
@@ -76,7 +75,7 @@ def answer_errors(app: FastAPI) -> None:
             status = 503  # a full disk, a damaged file, another writer for too long
         if status == 503:
             _log.error("%s: %s", type(error).__name__, error)
-        text = str(error).replace(str(request.app.state.service.gallery.folder), "gallery")  # where it lies is not told
+        text = str(error).replace(str(request.app.state.service.gallery.place), "gallery")  # where it lies is not told
         return JSONResponse(error_body(type(error).__name__, text), status)
 
     async def system(_request: Request, error: Exception) -> JSONResponse:
@@ -86,8 +85,7 @@ def answer_errors(app: FastAPI) -> None:
         return JSONResponse(error_body("ServerError", text), 503)
 
     async def refused(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, StarletteHTTPException)
-        return refusal(error)
+        return refusal(cast("HTTPException", error))
 
     async def unfit(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -104,7 +102,8 @@ def answer_errors(app: FastAPI) -> None:
 
     for kind, handler in (
         (VisavisError, ours),
-        (StarletteHTTPException, refused),
+        (HTTPException, refused),
+        (400, refused),  # of a form that is none: not FastAPI's own
         (OSError, system),
         (RequestValidationError, unfit),
         (404, no_route),

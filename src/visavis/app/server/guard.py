@@ -14,7 +14,6 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from fastapi import HTTPException
-from starlette.requests import ClientDisconnect
 
 from visavis.app.server.errors import refusal
 from visavis.app.server.rate import Buckets
@@ -127,8 +126,6 @@ class Guard:
             scope.setdefault("state", {})["client"] = client
             body = self._body(scope, headers, client, receive)
             await self._app(scope, body.receive, answer)
-        except ClientDisconnect:
-            return
         except HTTPException as refused:
             if started:
                 raise
