@@ -234,7 +234,7 @@ def main() -> None:
         with FaceSystem.open(folder / "g.visavis", pack=pack) as system:
             names = {}
             for person, kind, path in cfp_photos():
-                if kind == "frontal" and path.stem in ("01", "03") and person % 2 == 0 and person <= 30:
+                if kind == "frontal" and path.stem in ("01", "03") and person % 2 == 1 and person <= 30:
                     names[person] = f"person {person}"
                     system.enroll(names[person], [path])
             films = [end_to_end(system, names, count, size, folder) for size in SIZES for count in COUNTS]
