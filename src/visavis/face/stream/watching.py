@@ -42,7 +42,7 @@ class WatchOptions:
 
     min_score: float = 0.3  # of the detector: doubtful faces only go on with a track
     min_size_px: float = 24.0  # of a face
-    long_side_px: int = 1280  # of the image the detector sees: in half of 1280 x 720 faces of 60 px are often missed
+    long_side_px: int = 1280  # of the image the detector sees; 1280 x 720 in full: in half of it small faces are lost
     faces_per_frame: int = 4  # looked at closely, those longest waiting first: bounds the time a frame takes
     remember_s: float = 300.0  # how long one who has left is known again
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
