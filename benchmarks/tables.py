@@ -1037,8 +1037,8 @@ def stream() -> str:
     ]
     return (
         table(head, rows)
-        + f"\nPack `{record['pack']}`, {record['frames']} frames each. Processor time is over all threads: two cores "
-        "do twice as many frames as one. Frames a second by the clock, in the order of the rows, while the machine had "
+        + f"\nPack `{record['pack']}`, {record['frames']} frames each. Processor time is over all threads. Frames "
+        "a second by the clock, in the order of the rows, while the machine had "
         f"other work (load: processes that wanted its {record['machine']['cores']} cores): {', '.join(clock)}. "
         f"{source(record)}.\n"
     )
