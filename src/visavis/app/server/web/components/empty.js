@@ -30,5 +30,12 @@ export const Failed = ({ error, onRetry }) => html`
   </section>
 `;
 
+/** An error beside what a page shows. */
+export const Problem = ({ error }) => html`
+  <p class="problem" role="alert">
+    <strong>${errorTitle(error)}</strong> <span translate=${false}>${error.message}</span>
+  </p>
+`;
+
 /** What kind of error it is, in the user's language; its `message` is the server's own words. */
 export const errorTitle = (error) => t(has(`error.${error.type}`) ? `error.${error.type}` : "error.other");

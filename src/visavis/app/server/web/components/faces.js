@@ -33,14 +33,16 @@ export function Faces({ person, faces, onChange }) {
     setChosen(next);
   };
   const finish = (answer) => answer && onChange();
-  const split = async () =>
-    finish(await changed("/people/split", { json: { faces: [...chosen] } }, { done: t("person.split_done"), onUndone: onChange }));
+  const split = async () => {
+    const done = { done: t("person.split_done"), onUndone: onChange };
+    finish(await changed("/people/split", { json: { faces: [...chosen] } }, done));
+  };
   const give = async (other) => {
     setPicking(false);
     const done = { done: t("person.given"), detail: other.name, onUndone: onChange };
     finish(await changed(`/people/${other.id}/faces`, { json: { faces: [...chosen] } }, done));
   };
-  const views = [["best", "person.best"], ...(faces.length > 1 ? [["doubtful", "person.doubtful"]] : []), ["photos", "photos.title"]];
+  const views = [["best", "person.best"], ["doubtful", "person.doubtful"], ["photos", "photos.title"]];
 
   return html`
     <fieldset class="views" role="radiogroup" aria-label=${t("person.show")}>
@@ -55,7 +57,8 @@ export function Faces({ person, faces, onChange }) {
       ? html`<${Windowed} key="photos" total=${photos.length} wide=${150} high=${150} label=${t("photos.title")}
           render=${(index) => html`<${Photo} id=${photos[index]} />`} />`
       : html`<${Windowed} key=${view} total=${shown.length} wide=${100} high=${148} label=${t("person.faces")}
-          render=${(index) => html`<${FaceCard} face=${shown[index]} chosen=${chosen.has(shown[index].id)} onToggle=${toggle} />`} />`}
+          render=${(index) =>
+            html`<${FaceCard} face=${shown[index]} chosen=${chosen.has(shown[index].id)} onToggle=${toggle} />`} />`}
     ${chosen.size > 0 &&
     html`<div class="selection" role="region" aria-label=${t("people.selection")}>
       <span>${t("person.chosen", { count: chosen.size })}</span>
@@ -63,7 +66,9 @@ export function Faces({ person, faces, onChange }) {
       <button onClick=${() => setPicking(true)}>${t("person.give")}</button>
       <button class="secondary" onClick=${() => setChosen(new Set())}>${t("shell.cancel")}</button>
     </div>`}
-    ${picking && html`<${PickPerson} title=${t("person.give_pick")} without=${[person.id]} onPick=${give} onClose=${() => setPicking(false)} />`}
+    ${picking &&
+    html`<${PickPerson} title=${t("person.give_pick")} without=${[person.id]} onPick=${give}
+      onClose=${() => setPicking(false)} />`}
   `;
 }
 
@@ -72,7 +77,9 @@ function FaceCard({ face, chosen, onToggle }) {
   const note = face.rate === undefined ? quality : strangers(face.rate);
   return html`
     <div class="face-card" data-selected=${chosen}>
-      <a href=${`/?photo=${face.photo}`} aria-label=${t("person.face", { id: String(face.id) })}><${Face} id=${face.id} size=${92} /></a>
+      <a href=${`/?photo=${face.photo}`} aria-label=${t("person.face", { id: String(face.id) })}>
+        <${Face} id=${face.id} size=${92} />
+      </a>
       ${may("write")
         ? html`<label><input type="checkbox" checked=${chosen} onChange=${() => onToggle(face.id)}
             aria-label=${t("person.choose", { id: String(face.id) })} /><small>${note}</small></label>`

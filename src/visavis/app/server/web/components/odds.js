@@ -50,8 +50,8 @@ export function Odds({ calibration: { points, model, measured_on: source }, answ
       </ul>
       <label>
         ${t("odds.choose")}
-        <input type="range" min=${-HIGHEST} max=${-LOWEST} step="0.25" value=${-exponent} aria-valuetext=${strangers(10 ** exponent)}
-          onInput=${(event) => onExponent(-Number(event.target.value))} />
+        <input type="range" min=${-HIGHEST} max=${-LOWEST} step="0.25" value=${-exponent}
+          aria-valuetext=${strangers(10 ** exponent)} onInput=${(event) => onExponent(-Number(event.target.value))} />
       </label>
       <p>${summary}</p>
       <p class="lead">${t("odds.source", { model, source })}</p>

@@ -35,20 +35,27 @@ export function PhotoInput({ label, onPhoto, paste = false, children }) {
     if (file) onPhoto(file);
   };
   return html`
-    <section class="photo-input" data-over=${over} aria-label=${label} onDragOver=${onOver} onDragLeave=${() => setOver(false)} onDrop=${onDrop}>
+    <section class="photo-input" data-over=${over} aria-label=${label} onDragOver=${onOver}
+      onDragLeave=${() => setOver(false)} onDrop=${onDrop}>
       ${children ?? html`<${Icon} name="photos" /><p>${t(paste ? "input.drop_or_paste" : "input.drop")}</p>`}
       <div class="actions">
-        <button class="secondary" onClick=${() => input.current.click()}><${Icon} name="folder" />${t("input.choose")}</button>
+        <button class="secondary" onClick=${() => input.current.click()}>
+          <${Icon} name="folder" />${t("input.choose")}
+        </button>
         ${navigator.mediaDevices &&
-        html`<button class="secondary" onClick=${() => setCamera(true)}><${Icon} name="camera" />${t("input.camera")}</button>`}
+        html`<button class="secondary" onClick=${() => setCamera(true)}>
+          <${Icon} name="camera" />${t("input.camera")}
+        </button>`}
       </div>
       <input ref=${input} type="file" accept="image/*,.heic,.heif,.avif" hidden onChange=${choose} />
-      ${camera && html`<${Camera} onPhoto=${(file) => (setCamera(false), onPhoto(file))} onClose=${() => setCamera(false)} />`}
+      ${camera &&
+      html`<${Camera} onPhoto=${(file) => (setCamera(false), onPhoto(file))} onClose=${() => setCamera(false)} />`}
     </section>
   `;
 }
 
-const imagesOf = (transfer) => [...(transfer?.files ?? [])].filter((file) => file.type.startsWith("image/") || /\.(hei[cf]|avif)$/i.test(file.name));
+const isImage = ({ type, name }) => type.startsWith("image/") || /\.(hei[cf]|avif)$/i.test(name);
+const imagesOf = (transfer) => [...(transfer?.files ?? [])].filter(isImage);
 
 /** Shows the camera's picture; nothing of it leaves the browser until one is taken, and then the camera is off. */
 function Camera({ onPhoto, onClose }) {
@@ -88,7 +95,8 @@ function Camera({ onPhoto, onClose }) {
       ${error
         ? html`<p role="alert">${t("input.no_camera")}</p>`
         : html`<p class="lead">${t("input.camera_text")}</p>
-            <video ref=${video} autoplay playsinline muted onLoadedData=${() => setReady(true)} aria-label=${t("input.camera_view")}></video>`}
+            <video ref=${video} autoplay playsinline muted aria-label=${t("input.camera_view")}
+              onLoadedData=${() => setReady(true)}></video>`}
       <footer>
         <button class="secondary" onClick=${onClose}>${t("shell.cancel")}</button>
         ${!error && html`<button disabled=${!ready} onClick=${take}><${Icon} name="camera" />${t("input.take")}</button>`}
@@ -124,15 +132,16 @@ export function FoundFaces({ file, seen, chosen, onChoose }) {
   });
   return html`
     <div class="found-faces">
-      ${url && html`<img src=${url} alt=${t("input.yours")} onLoad=${onLoad} onError=${() => setSize(null)} hidden=${!size} />`}
+      ${url &&
+      html`<img src=${url} alt=${t("input.yours")} hidden=${!size} onLoad=${onLoad} onError=${() => setSize(null)} />`}
       ${!size && seen && html`<p class="lead">${t("input.not_shown", { count: seen.length })}</p>`}
       ${size &&
       seen?.map((face, index) => {
         const label = t("input.face", { place: index + 1, count: seen.length });
         const name = face.name && html`<span translate=${false}>${face.name}</span>`;
         return onChoose
-          ? html`<button key=${index} class="box" style=${place(face.box_xyxy_px)} aria-pressed=${index === chosen} aria-label=${label}
-              onClick=${() => onChoose(index)}>${name}</button>`
+          ? html`<button key=${index} class="box" style=${place(face.box_xyxy_px)} aria-pressed=${index === chosen}
+              aria-label=${label} onClick=${() => onChoose(index)}>${name}</button>`
           : html`<span key=${index} class="box" data-chosen=${index === chosen} style=${place(face.box_xyxy_px)}></span>`;
       })}
     </div>

@@ -51,7 +51,8 @@ export default function People({ query }) {
       lead=${about && t("people.counts", { named: about.named, nameless: about.people - about.named })}>
       ${named && (list.total > 0 || name) && html`<${Find} name=${name} />`}
       ${mayMerge &&
-      html`<button class="secondary" aria-pressed=${selected !== null} onClick=${() => setSelected(selected ? null : new Map())}>
+      html`<button class="secondary" aria-pressed=${selected !== null}
+        onClick=${() => setSelected(selected ? null : new Map())}>
         ${t(selected ? "shell.cancel" : "people.select")}
       </button>`}
     <//>

@@ -32,8 +32,12 @@ export default function PersonPage({ params: { id } }) {
     const asking = new AbortController();
     const load = async () => {
       try {
-        const paths = [`/people/${id}`, `/people/${id}/faces`, `/people/${id}/alike`];
-        const [one, all, likely] = await Promise.all(paths.map((path) => get(path, { k: path.endsWith("alike") ? MOST_ALIKE : null }, asking.signal)));
+        const path = `/people/${id}`;
+        const [one, all, likely] = await Promise.all([
+          get(path, {}, asking.signal),
+          get(`${path}/faces`, {}, asking.signal),
+          get(`${path}/alike`, { k: MOST_ALIKE }, asking.signal),
+        ]);
         setPerson(one);
         setFaces(all);
         setAlike(likely.filter((other) => other.false_match_rate <= PLAUSIBLE));
@@ -57,7 +61,8 @@ export default function PersonPage({ params: { id } }) {
     const [into, gone] = other.name !== null && person.name === null ? [other, person] : [person, other];
     const both = person.name !== null && other.name !== null;
     const text = both ? t("people.merge_names", { name: into.name, lost: gone.name }) : t("person.merge_text");
-    if (!(await confirm({ title: t("people.merge_title", { count: 2 }), text, action: t("people.merge"), danger: false }))) return;
+    const question = { title: t("people.merge_title", { count: 2 }), text, action: t("people.merge"), danger: false };
+    if (!(await confirm(question))) return;
     const done = { done: t("people.merged"), detail: into.name, onUndone: again };
     if (!(await changed(`/people/${into.id}/merge`, { json: { others: [gone.id] } }, done))) return;
     if (into.id === person.id) again();
@@ -76,19 +81,24 @@ export default function PersonPage({ params: { id } }) {
     }
   };
 
+  const counts = { faces: t("people.faces", { count: faces.length }), photos: t("photos.count", { count: photos }) };
   return html`
     <${Head} title=${person.name ?? t("people.nameless")} data=${person.name !== null}
-      lead=${t("person.counts", { faces: t("people.faces", { count: faces.length }), photos: t("photos.count", { count: photos }) })}>
+      lead=${t("person.counts", counts)}>
       ${may("write") && html`<button class="secondary" onClick=${() => setPicking(true)}>${t("person.merge")}</button>`}
-      ${may("admin") && html`<button class="danger" onClick=${() => setAsking(true)}><${Icon} name="delete" />${t("person.forget")}</button>`}
+      ${may("admin") &&
+      html`<button class="danger" onClick=${() => setAsking(true)}><${Icon} name="delete" />${t("person.forget")}</button>`}
     <//>
     ${may("write") && html`<${Rename} key=${person.name} person=${person} onDone=${again} onMerge=${mergeWith} />`}
     ${alike.length > 0 && html`<${LooksLike} alike=${alike} onMerge=${mergeWith} onSeparate=${separate} />`}
     ${faces.length
       ? html`<${Faces} person=${person} faces=${faces} onChange=${again} />`
       : html`<${Empty} icon="faces" title=${t("person.no_faces")} />`}
-    ${picking && html`<${PickPerson} title=${t("person.merge_pick")} without=${[id]} onPick=${mergeWith} onClose=${() => setPicking(false)} />`}
-    ${asking && html`<${AskToForget} faces=${faces.length} photos=${photos} onForget=${forget} onClose=${() => setAsking(false)} />`}
+    ${picking &&
+    html`<${PickPerson} title=${t("person.merge_pick")} without=${[id]} onPick=${mergeWith}
+      onClose=${() => setPicking(false)} />`}
+    ${asking &&
+    html`<${AskToForget} faces=${faces.length} photos=${photos} onForget=${forget} onClose=${() => setAsking(false)} />`}
   `;
 }
 
@@ -99,21 +109,24 @@ function Rename({ person, onDone, onMerge }) {
     event.preventDefault();
     const name = new FormData(event.target).get("name").trim();
     if (!name || name === person.name) return setOpen(person.name === null);
-    const same = (await get("/people", { name }).catch(() => ({ people: [] }))).people.find((one) => one.name === name);
+    const found = await get("/people", { name, limit: 1000 }).catch(() => null); // the server refuses what this misses
+    const same = found?.people.find((one) => one.name === name);
     if (same) return onMerge(same);
     const done = { done: t("person.named"), detail: name, onUndone: onDone };
     if (await changed(`/people/${person.id}`, { method: "PATCH", json: { name } }, done)) onDone();
   };
   if (!open) {
-    return html`<p><button class="secondary" onClick=${() => setOpen(true)}><${Icon} name="edit" />${t("person.rename")}</button></p>`;
+    return html`
+      <p><button class="secondary" onClick=${() => setOpen(true)}><${Icon} name="edit" />${t("person.rename")}</button></p>
+    `;
   }
   const close = (event) => event.key === "Escape" && person.name !== null && setOpen(false);
   return html`
     <form class="rename" onSubmit=${submit} onKeyDown=${close}>
       <label>
         ${t(person.name === null ? "person.who" : "person.name")}
-        <input name="name" value=${person.name ?? ""} maxlength="200" required autocomplete="off" autofocus=${person.name !== null}
-          spellcheck="false" />
+        <input name="name" value=${person.name ?? ""} maxlength="200" required autocomplete="off"
+          autofocus=${person.name !== null} spellcheck="false" />
       </label>
       <button>${t("person.save")}</button>
     </form>
@@ -126,7 +139,9 @@ const LooksLike = ({ alike, onMerge, onSeparate }) => html`
     <ul>
       ${alike.map(
         ({ person, probability, false_match_rate: rate }) => html`<li key=${person.id}>
-          <a href=${`/people/${person.id}`}><${Face} id=${person.best_face} size=${64} /><strong><${Name} person=${person} /></strong></a>
+          <a href=${`/people/${person.id}`}>
+            <${Face} id=${person.best_face} size=${64} /><strong><${Name} person=${person} /></strong>
+          </a>
           <${Sure} probability=${probability} rate=${rate} />
           ${may("write") &&
           html`<span class="actions">

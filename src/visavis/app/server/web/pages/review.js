@@ -85,7 +85,7 @@ export default function Review() {
     });
   const name = (text) =>
     decide(async () => {
-      const known = (await get("/people", { name: text })).people.find((person) => person.name === text);
+      const known = (await get("/people", { name: text, limit: 1000 })).people.find((person) => person.name === text);
       const answer = known
         ? await change(`/people/${known.id}/merge`, { json: { others: [current.person.id] } })
         : await change(`/people/${current.person.id}`, { method: "PATCH", json: { name: text } });
@@ -115,13 +115,14 @@ export default function Review() {
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
       if (event.target.matches("input, textarea, select")) return;
       const likely = current?.likely ?? [];
+      const chosen = likely[Number(event.key) - 1];
       const act = {
         y: likely.length ? () => same(likely[0].person) : null,
         n: likely.length ? other : null,
         s: current ? skip : null,
         u: done.length ? takeBack : null,
         t: current ? () => field.current?.focus() : null,
-      }[event.key.toLowerCase()] ?? (likely[Number(event.key) - 1] ? () => same(likely[Number(event.key) - 1].person) : null);
+      }[event.key.toLowerCase()] ?? (chosen ? () => same(chosen.person) : null);
       if (!act) return;
       event.preventDefault();
       act();
@@ -132,7 +133,8 @@ export default function Review() {
 
   const named = done.filter((one, index) => (done[index + 1]?.total ?? total) < one.total).length;
   const head = html`<${Head} title=${t("review.title")} lead=${total ? t("review.left", { count: total }) : null}>
-    ${done.length > 0 && html`<button class="secondary" disabled=${busy} onClick=${takeBack}>${t("review.undo")} <kbd>U</kbd></button>`}
+    ${done.length > 0 &&
+    html`<button class="secondary" disabled=${busy} onClick=${takeBack}>${t("review.undo")} <kbd>U</kbd></button>`}
   <//>`;
   if (!may("write")) return html`${head}<${Empty} icon="review" title=${t("review.may_not")} />`;
   if (error) return html`${head}<${Failed} error=${error} onRetry=${() => setVersion((count) => count + 1)} />`;
@@ -145,13 +147,17 @@ export default function Review() {
       <section aria-labelledby="unknown">
         <h2 id="unknown">${t("review.who")} <small>${t("people.faces", { count: current.person.faces })}</small></h2>
         <div class="unknown">
-          ${current.faces.map((face, index) => html`<${Face} key=${face} id=${face} size=${index ? SIZE.small : SIZE.large} alt=${t("review.face", { place: index + 1 })} />`)}
+          ${current.faces.map(
+            (face, index) => html`<${Face} key=${face} id=${face} size=${index ? SIZE.small : SIZE.large}
+              alt=${t("review.face", { place: index + 1 })} />`,
+          )}
         </div>
         <p><a href=${`/people/${current.person.id}`}>${t("review.all")}</a></p>
       </section>
       <section aria-labelledby="guess" aria-live="polite">
         <h2 id="guess">${t(current.likely.length ? "review.is_it" : "review.nobody")}</h2>
-        ${current.likely.length > 0 && html`<${Guess} likely=${current.likely[0]} busy=${busy} onSame=${same} onOther=${other} />`}
+        ${current.likely.length > 0 &&
+        html`<${Guess} likely=${current.likely[0]} busy=${busy} onSame=${same} onOther=${other} />`}
         ${current.likely.length > 1 && html`<${Others} likely=${current.likely} busy=${busy} onSame=${same} />`}
         <${NameIt} field=${field} busy=${busy} onName=${name} />
         <button class="secondary" disabled=${busy} onClick=${skip}>${t("review.skip")} <kbd>S</kbd></button>
@@ -173,7 +179,10 @@ const Guess = ({ likely: { person, probability, false_match_rate: rate }, busy, 
     <div>
       <strong class="name"><${Name} person=${person} /></strong>
       <p class="sure ${sureness(probability)}"><b>${t(`match.${sureness(probability)}`)}</b></p>
-      <p class="lead">${t("match.probability", { probability: percent(probability) })}<br />${t("match.rate", { strangers: strangers(rate) })}</p>
+      <p class="lead">
+        ${t("match.probability", { probability: percent(probability) })}<br />
+        ${t("match.rate", { strangers: strangers(rate) })}
+      </p>
     </div>
   </div>
   <div class="actions decide">

@@ -1,7 +1,7 @@
 // Whoever resembles a face of a photo that is dropped, pasted, chosen or taken with the camera.
 
 import { address, api } from "../api.js";
-import { Empty, errorTitle, Skeleton } from "../components/empty.js";
+import { Empty, Problem, Skeleton } from "../components/empty.js";
 import { Face, Name, Sure } from "../components/face.js";
 import { Head } from "../components/head.js";
 import { FoundFaces, PhotoInput } from "../components/photo_input.js";
@@ -52,11 +52,13 @@ export default function Search() {
   return html`
     <${Head} title=${t("search.title")} lead=${t("search.lead")} />
     <${PhotoInput} label=${t("search.photo")} paste onPhoto=${onPhoto}>
-      ${file && html`<${FoundFaces} file=${file} seen=${seen} chosen=${chosen} onChoose=${(face) => ask((signal) => search(file, face, signal))} />`}
+      ${file &&
+      html`<${FoundFaces} file=${file} seen=${seen} chosen=${chosen}
+        onChoose=${(face) => ask((signal) => search(file, face, signal))} />`}
     <//>
     <div aria-live="polite">
       ${seen?.length > 1 && html`<p class="lead">${t("search.choose", { count: seen.length })}</p>`}
-      ${error && html`<p class="problem" role="alert"><strong>${errorTitle(error)}</strong> <span translate=${false}>${error.message}</span></p>`}
+      ${error && html`<${Problem} error=${error} />`}
       ${file && !error && (!seen || (seen.length > 0 && !hits)) && html`<${Skeleton} count=${6} />`}
       ${seen?.length === 0 && html`<${Empty} icon="faces" title=${t("search.no_face")} text=${t("search.no_face_text")} />`}
       ${hits && html`<${Hits} hits=${hits} />`}
@@ -72,9 +74,15 @@ function Hits({ hits }) {
   const likely = hits.filter((hit) => hit.false_match_rate <= PLAUSIBLE);
   const rest = hits.slice(likely.length);
   return html`
-    ${likely.length ? html`<h2>${t("search.hits")}</h2>` : html`<${Empty} icon="search" title=${t("search.nobody_alike")} />`}
+    ${likely.length
+      ? html`<h2>${t("search.hits")}</h2>`
+      : html`<${Empty} icon="search" title=${t("search.nobody_alike")} />`}
     <${HitList} hits=${likely} />
-    ${rest.length > 0 && html`<details class="rest"><summary>${t("search.less", { count: rest.length })}</summary><${HitList} hits=${rest} /></details>`}
+    ${rest.length > 0 &&
+    html`<details class="rest">
+      <summary>${t("search.less", { count: rest.length })}</summary>
+      <${HitList} hits=${rest} />
+    </details>`}
   `;
 }
 
@@ -88,7 +96,9 @@ const HitList = ({ hits }) => html`
             <img src=${address(`/photos/${face.photo}/picture`, { px: 320 })} alt="" loading="lazy" width="96" height="96" />
           </a>
         </div>
-        ${face.person ? html`<a href=${`/people/${face.person}`}><${Name} person=${face} /></a>` : html`<em>${t("search.nobody")}</em>`}
+        ${face.person
+          ? html`<a href=${`/people/${face.person}`}><${Name} person=${face} /></a>`
+          : html`<em>${t("search.nobody")}</em>`}
         <${Sure} probability=${probability} rate=${rate} />
       </li>`,
     )}

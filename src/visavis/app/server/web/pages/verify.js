@@ -1,7 +1,7 @@
 // Whether two photos show one person, and how that is to be understood.
 
 import { api, get } from "../api.js";
-import { errorTitle, Skeleton } from "../components/empty.js";
+import { Problem, Skeleton } from "../components/empty.js";
 import { strangers } from "../components/face.js";
 import { Head } from "../components/head.js";
 import { Odds } from "../components/odds.js";
@@ -39,17 +39,19 @@ export default function Verify() {
     <${Head} title=${t("verify.title")} lead=${t("verify.lead")} />
     <div class="two-photos">
       ${files.map(
-        (file, place) => html`<${PhotoInput} key=${place} label=${t("verify.photo", { place: place + 1 })} paste=${place === paste} onPhoto=${put(place)}>
+        (file, place) => html`<${PhotoInput} key=${place} label=${t("verify.photo", { place: place + 1 })}
+          paste=${place === paste} onPhoto=${put(place)}>
           ${file && html`<${FoundFaces} file=${file} seen=${answer && [answer.faces[place]]} chosen=${0} />`}
         <//>`,
       )}
     </div>
     <div aria-live="polite">
-      ${error && html`<p class="problem" role="alert"><strong>${errorTitle(error)}</strong> <span translate=${false}>${error.message}</span></p>`}
+      ${error && html`<${Problem} error=${error} />`}
       ${files[0] && files[1] && !answer && !error && html`<${Skeleton} count=${1} class="line" />`}
       ${answer && html`<${Verdict} answer=${answer} limit=${10 ** exponent} />`}
     </div>
-    ${calibration?.points.length > 1 && html`<${Odds} calibration=${calibration} answer=${answer} exponent=${exponent} onExponent=${setExponent} />`}
+    ${calibration?.points.length > 1 &&
+    html`<${Odds} calibration=${calibration} answer=${answer} exponent=${exponent} onExponent=${setExponent} />`}
     ${calibration?.points.length === 0 && html`<p class="lead">${t("verify.no_curve")}</p>`}
   `;
 }
