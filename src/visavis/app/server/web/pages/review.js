@@ -6,7 +6,7 @@ import { Face, Name, strangers, Sure, sureness } from "../components/face.js";
 import { Head } from "../components/head.js";
 import { toastError } from "../components/toasts.js";
 import { percent, t } from "../i18n.js";
-import { html, useEffect, useRef, useState } from "../preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../preact.js";
 import { may } from "../session.js";
 
 const PAGE = 12;
@@ -110,7 +110,7 @@ export default function Review() {
     setVersion((count) => count + 1);
   };
 
-  useEffect(() => {
+  useLayoutEffect(() => { // at once: no key is to be lost between a card and its listener
     const onKey = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
       if (event.target.matches("input, textarea, select")) return;
