@@ -1,11 +1,14 @@
 """Streams over HTTP: watched for real in processes of their own, on drawn scenes."""
 
+import io
 import json
 import time
 from contextlib import closing
 
 import httpx
+import numpy as np
 import pytest
+import simplejpeg
 import typer
 
 from tests.app.server_client import API, EASY, client, gallery, running
@@ -15,8 +18,12 @@ from visavis.app.cli.serve import _source
 from visavis.app.server.application import make_app
 from visavis.app.server.service import Service
 from visavis.app.server.streams import Streams
+from visavis.app.server.watcher import annotated, main
 from visavis.errors import BusyError, InputError
+from visavis.face.stream.events import Verdict
 from visavis.face.stream.sources import Source
+from visavis.face.stream.video import Frame
+from visavis.face.stream.watching import Present
 
 __all__ = ["client", "gallery"]  # fixtures
 
@@ -224,6 +231,53 @@ def test_what_is_not_there(client):
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/frame")):
         refused(client.request(method, f"{API}/streams/9{path}"), 404, "stream: expected one of this server, got 9")
     refused(client.get(f"{API}/streams/seen/9/picture"), 404, "visit")
+
+
+# The process
+
+
+def tasks(**changes):
+    """What a process is told to do, as it reads it."""
+    task = {"gallery": "g", "pack": None, "key": None, "source": "x.mp4", "fps": None, "false_match_rate": 1e-3}
+    return io.BytesIO(json.dumps(task | changes).encode() + b"\n")
+
+
+def test_a_process_tells_what_hinders_it(monkeypatch):
+    for hindrance, told in (
+        (
+            ModuleNotFoundError("no av", name="av.error"),
+            'av.error: expected it to be installed; pip install "visavis[stream]"',
+        ),
+        (ValueError("rtsp://ada:s3cret@h"), "the process that watches failed: ValueError"),
+        (InputError("source: expected another"), "source: expected another"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr("visavis.app.server.watcher.FaceSystem.open", lambda *_, error=hindrance, **__: _raise(error))
+            sink = io.BytesIO()
+            main(tasks(), sink)
+        assert json.loads(sink.getvalue()) == {"error": told}
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "shown"), [(640, 360, (360, 640)), (1920, 1080, (540, 960)), (3, 2, (2, 3))]
+)
+def test_a_picture_has_a_box_at_each_face_and_no_name(width, height, shown):
+    black = Frame(0, 0.0, np.zeros((height, width, 3), np.uint8))
+    box = np.float32([0.25 * width, 0.25 * height, 0.5 * width, 0.75 * height])
+    named = Present(3, box, 0.0, Verdict(1, "Ada", 0.9, 1e-6))
+    picture = simplejpeg.decode_jpeg(annotated(black, [named]), "RGB")
+    assert picture.shape[:2] == shown
+    if width > 3:
+        bright = picture.max(2) > 100
+        rows, columns = np.nonzero(bright)
+        scale = shown[1] / width
+        edges = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
+        assert np.abs(edges - box * scale).max() <= 3
+        assert not bright[int(0.7 * shown[0]), int(0.4 * shown[1])]
 
 
 # On the command line

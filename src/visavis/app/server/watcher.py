@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from visavis.app.libraries import cure
 from visavis.errors import VisavisError
 from visavis.face.stream.video import Frame
 from visavis.face.stream.watching import Present, Watcher, watch
@@ -79,6 +80,8 @@ def main(source: IO[bytes], sink: IO[bytes]) -> None:
         tell(end=True, time_s=round(frames.time_s, 3), looked=frames.looked)
     except (VisavisError, OSError) as error:
         tell(error=str(error))
+    except ModuleNotFoundError as error:
+        tell(error=f"{error.name}: expected it to be installed; {cure((error.name or '').partition('.')[0])}")
     except Exception as error:  # its text might hold anything
         tell(error=f"the process that watches failed: {type(error).__name__}")
 
