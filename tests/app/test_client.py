@@ -191,6 +191,7 @@ def test_photos_are_uploaded_to_stay(faces):
     assert list(faces.skipped()) == []
 
 
+@pytest.mark.slow
 def test_a_film_is_watched(faces, photos):
     clips = pytest.importorskip("tests.face.clips", reason="needs av", exc_type=ImportError)
     clips.write(photos / "film.mkv", map(scenes.pixels, scenes.stay(2, {0: (1, 1)})))
