@@ -234,7 +234,10 @@ def killed(gallery: Path, folder: Path, photos: list[bytes], *, kills: int, clie
         ]
         for thread in threads:
             thread.start()
-        time.sleep(pick.uniform(0.2, 8.0))
+        enough, end = told.statuses.total() + pick.randint(5, 60), time.monotonic() + START_S
+        while told.statuses.total() < enough and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(pick.uniform(0, 0.5))
         server.end(signal.SIGKILL)
         for thread in threads:
             thread.join()
