@@ -3,6 +3,7 @@
 import hashlib
 import io
 import stat
+import threading
 
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from tests.face.fake_pack import photo
 from visavis.app.server.application import make_app
 from visavis.app.server.pictures import Pictures
 from visavis.app.server.service import Service
+from visavis.errors import BusyError
 from visavis.face.system import FaceSystem
 
 __all__ = ["browser", "client", "gallery", "server", "service", "web"]  # fixtures
@@ -120,6 +122,23 @@ def test_pictures_hold_so_many_bytes_and_drop_the_one_longest_unused(service):
     assert made == ["0.png", "1.png", "2.png", "1.png"]
 
 
+def test_who_asks_for_a_picture_while_the_server_stops_is_told_and_not_kept_waiting(service):
+    service.decoders.close()
+    told = []
+
+    def ask():
+        with pytest.raises(BusyError, match="the server is being stopped"):
+            Pictures(service.decoders).jpeg(service.gallery.photos()[0], 320)
+        told.append(True)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert told == [True] * 3
+
+
 def test_uploads_are_kept_by_content_and_refused_with_a_reason(client, service, photos):
     new, known = png(7), (photos / "0.png").read_bytes()
     files = [("photos", (f"../../{SCRIPT}", data)) for data in (new, known, b"GIF89a?", b"x" * (2**20 + 1), b"")]
@@ -155,7 +174,11 @@ def test_settings_tell_of_tokens_without_secrets_and_of_skipped_files(client, ph
     assert [one["path"] for one in skipped] == [str(photos / f"{SCRIPT}.png")]
     assert "damaged" in skipped[0]["reason"]
     [token] = client.get(f"{API}/tokens").json()
-    assert (token["name"], token["scope"], set(token)) == ("owner", "admin", {"name", "scope", "created_at"})
+    assert (token["name"], token["scope"], set(token)) == (
+        "owner",
+        "admin",
+        {"name", "scope", "created_at", "expires_at"},
+    )
     server = client.get(f"{API}/server").json()
     assert server == {"roots": [str(photos.resolve())], "upload_bytes": 2**20, "upload_pixels": 2_000_000}
     models = client.get(f"{API}/models").json()

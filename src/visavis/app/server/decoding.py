@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.errors import PhotoError
+from visavis.errors import BusyError, PhotoError
 from visavis.face.photos import Decoded
 from visavis.face.records import Photo
 
@@ -59,6 +59,7 @@ class Decoders:
         for _ in range(count):
             self._free.put(None)
         self._count = count
+        self._closed = False
 
     def decode(self, data: bytes, path: Path, *, long_side_px: int) -> Decoded:
         """As `visavis.face.photos.decode`, which does it.
@@ -66,9 +67,12 @@ class Decoders:
         Raises:
             TooLargeError: more pixels than the limit.
             PhotoError: what it raises, and when the process died, lied or took too long.
+            BusyError: they have been closed.
         """
         process = self._free.get()
         try:
+            if self._closed:
+                raise BusyError("photo: the server is being stopped")
             if process is not None and process.has_ended():  # idle: no photo is to blame
                 process.close()
                 process = None
@@ -92,11 +96,15 @@ class Decoders:
         return Decoded(photo, answer.pixels, answer.scale)
 
     def close(self) -> None:
-        """End the processes, once the photos in work are done."""
+        """End the processes, once the photos in work are done; who waits for one is told. Once is enough."""
+        if self._closed:
+            return
+        self._closed = True
         for _ in range(self._count):
             process = self._free.get()
             if process is not None:
                 process.close()
+        self._free.put(None)
 
 
 class _Answer(NamedTuple):
