@@ -1,5 +1,7 @@
 """What a gallery on Milvus does beyond what holds of all, see test_gallery.py: crashes, several writers, secrets."""
 
+import contextlib
+import hashlib
 import itertools
 import signal
 import subprocess
@@ -19,6 +21,7 @@ from tests.face.small_gallery import DIM, JPEG, MODEL, add, new_face, unit
 from tests.face.test_gallery_crashes import environment
 from visavis.errors import GalleryError, InputError
 from visavis.face.gallery import EmbedderId, open_gallery
+from visavis.face.gallery.claims import Taken
 from visavis.face.gallery.copying import pages
 from visavis.face.gallery.milvus import Address, is_address, lease
 from visavis.face.gallery.milvus.tables import Tables
@@ -252,6 +255,24 @@ def test_two_commands_index_one_folder_into_one_gallery(server, squares, tmp_pat
         people = [row for row in gallery.people() if row.faces]
         assert len(people) <= 5
     check(url)
+
+
+@pytest.mark.slow
+def test_a_run_passes_over_what_others_have_stored_meanwhile(milvus, tmp_path):
+    paths = [tmp_path / name for name in ("stored", "copy", "skipped", "new", "changed")]
+    for path, content in zip(paths, (b"one", b"one", b"text", b"two", b"six"), strict=True):
+        path.write_bytes(content)
+    digest = hashlib.sha256(b"one").hexdigest()
+    with open_gallery(milvus) as gallery:
+        with contextlib.closing(gallery.claims()) as claims, gallery.transaction():
+            assert claims.take(paths[0], 3, 7) == (Taken.HERE, None)
+        gallery.add_photo(Photo(paths[0], digest, 1, 1, None), size_bytes=3, mtime_ns=7, faces=[new_face(1)])
+        gallery.add_skipped(paths[2], 4, 7, "no photo")
+        gallery.add_skipped(paths[4], 3, 6, "no photo")
+        with contextlib.closing(gallery.claims()) as claims, gallery.transaction():
+            told = [claims.take(path, path.stat().st_size, 7) for path in paths]
+    here = (Taken.HERE, None)
+    assert told == [(Taken.STORED, None), (Taken.COPY, digest), (Taken.STORED, "no photo"), here, here]
 
 
 # Several at once

@@ -1,12 +1,13 @@
 """Takes the photos of folders into a gallery: only what is new or changed, in parallel, and safe to interrupt.
 
 Every photo is committed with its faces or not at all, so a run that was killed is finished by the next one. Several
-runs may index into one gallery in a folder at once: each photo is looked at by one of them. Photos are decoded and
-analysed in worker processes, see `visavis.face.workers`.
+runs may index into one gallery at once: in a folder each photo is looked at by one of them, on Milvus nearly always.
+Photos are decoded and analysed in worker processes, see `visavis.face.workers`.
 """
 
 import contextlib
 import os
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from visavis.errors import InputError
 from visavis.face.gallery import FileRow, FolderGallery, Gallery
-from visavis.face.gallery.claims import Claims, Taken, sha256_of
+from visavis.face.gallery.claims import Claims, Taken
 from visavis.face.photos import PHOTO_SUFFIXES, looks_like_photo
 from visavis.face.ray_workers import RayWorkers
 from visavis.face.records import Photo
@@ -105,7 +106,9 @@ def index(
         progress(done, total)
 
     advance(0)
-    claims: Claims = gallery.claims() if isinstance(gallery, FolderGallery) else _Alone(gallery, known.values())
+    if not isinstance(gallery, FolderGallery):
+        random.shuffle(todo)  # other machines may go through the same files, each in an order of its own
+    claims = gallery.claims()
     with contextlib.closing(claims):
         while todo:
             later: list[File] = []
@@ -202,29 +205,6 @@ def _missing(known: Iterable[Path], roots: Sequence[Path], tree: _Tree, *, prune
             kept.append(place)
             gone -= within
     return gone, kept
-
-
-class _Alone:
-    """For a gallery that only one run at a time indexes into; as `Claims`."""
-
-    def __init__(self, gallery: Gallery, known: Iterable[FileRow]) -> None:
-        self._gallery = gallery
-        self._sizes = {row.size_bytes for row in known if row.photo_id is not None}
-        self._taken: dict[Path, int] = {}
-
-    def take(self, path: Path, size_bytes: int, mtime_ns: int) -> tuple[Taken, str | None]:  # noqa: ARG002  as there
-        if size_bytes in self._sizes:
-            sha256 = sha256_of(path)
-            if sha256 is not None and self._gallery.has_content(sha256):
-                return Taken.COPY, sha256
-        self._taken[path] = size_bytes
-        return Taken.HERE, None
-
-    def release(self, paths: Iterable[Path]) -> None:
-        self._sizes.update(self._taken.pop(path) for path in paths)
-
-    def close(self) -> None:
-        self._taken.clear()
 
 
 def _fresh(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.face.gallery.changes import PeopleState
+from visavis.face.gallery.claims import Claims
 from visavis.face.gallery.copying import Rows
 from visavis.face.gallery.records import (
     Counts,
@@ -59,6 +60,9 @@ class Gallery(Protocol):
 
     def transaction(self) -> AbstractContextManager[None]:
         """All changes inside it happen, or none; quicker than one by one. Other writers wait meanwhile."""
+
+    def claims(self) -> Claims:
+        """What a run that indexes is at work on; closed at its end."""
 
     # Photos and files
 

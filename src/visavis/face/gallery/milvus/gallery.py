@@ -16,6 +16,7 @@ from visavis.face.gallery.changes import PeopleState
 from visavis.face.gallery.checks import check_face, check_path, check_unit
 from visavis.face.gallery.milvus import search, whole
 from visavis.face.gallery.milvus.address import Address
+from visavis.face.gallery.milvus.claims import MilvusClaims
 from visavis.face.gallery.milvus.rows import (
     add_face,
     add_photo,
@@ -128,6 +129,10 @@ class MilvusGallery:
         """As `Gallery.transaction`."""
         with self._session.changing():
             yield
+
+    def claims(self) -> MilvusClaims:
+        """As `Gallery.claims`."""
+        return MilvusClaims(self._session)
 
     # Photos and files
 
