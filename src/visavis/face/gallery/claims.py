@@ -15,20 +15,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from visavis.errors import GalleryError
-from visavis.face.gallery.database import Database
+from visavis.face.gallery.database import CLAIMS, Database
 
 __all__ = ["Claims", "FolderClaims", "Taken", "sha256_of"]
-
-TABLES = (
-    """CREATE TABLE IF NOT EXISTS claim (
-        path BLOB PRIMARY KEY,
-        size_bytes INTEGER NOT NULL,
-        sha256 TEXT,              -- once another file of this size has come
-        run TEXT NOT NULL
-    ) STRICT""",
-    "CREATE INDEX IF NOT EXISTS claim_size ON claim (size_bytes)",
-    "CREATE INDEX IF NOT EXISTS file_size ON file (size_bytes)",
-)
 
 
 class Taken(Enum):
@@ -60,7 +49,7 @@ class FolderClaims:
         self._database, self._run = database, secrets.token_hex(8)
         self._folder = database.folder / "indexing"
         with database.transaction():
-            for statement in TABLES:
+            for statement in CLAIMS:  # of a gallery made before there were any
                 database.change(statement)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._alive = self._path(self._run).open("wb")

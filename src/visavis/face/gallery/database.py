@@ -27,6 +27,7 @@ from visavis.errors import GalleryError, InputError, MissingExtraError
 __all__ = [
     "APPLICATION_ID",
     "BUSY_MS",
+    "CLAIMS",
     "FILE_NAME",
     "PAGE_BYTES",
     "SCHEMA_VERSION",
@@ -45,6 +46,16 @@ PAGE_BYTES = 16_384
 KEY_LENGTH = 8  # letters at the least
 APPLICATION_ID = 0x76767667  # "vvvg"
 SCHEMA_VERSION = 1
+CLAIMS = (
+    """CREATE TABLE IF NOT EXISTS claim (  -- files that a run of indexing is at work on
+        path BLOB PRIMARY KEY,
+        size_bytes INTEGER NOT NULL,
+        sha256 TEXT,              -- once another file of this size has come
+        run TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS claim_size ON claim (size_bytes)",
+    "CREATE INDEX IF NOT EXISTS file_size ON file (size_bytes)",
+)
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -106,6 +117,7 @@ CREATE TABLE sidecar (            -- what of the search index is on disk; at mos
     last_id INTEGER NOT NULL,     -- of the faces it has seen
     gone_seq INTEGER NOT NULL     -- of the deletions it has followed
 ) STRICT;
+{"; ".join(CLAIMS)};
 """
 
 
