@@ -777,6 +777,43 @@ def soft_ranks() -> str:
     return table(["times torch.sort", *ranks], rows) + "\n" + table([f"times softmax, {shape}", ""], more) + note
 
 
+def encryption() -> str:
+    """What a gallery costs with a key beside one without."""
+    record = result("encryption")
+    ways = ("plain", "encrypted")
+
+    def row(what: str, pick: Any) -> list[str]:
+        return [what, *(pick(size, way) for size in record["sizes"] for way in ways)]
+
+    def timing(what: str) -> list[str]:
+        return row(f"{what}, ms *", lambda size, way: f"{size['timings'][f'{what}, {way}']['cpu_ms_p50']:.2f}")
+
+    def cold(what: str, name: str) -> list[str]:
+        return row(what, lambda size, way: f"{size['cold'][way][name][1]:.2f}")
+
+    rows = [
+        row("inserted faces a second", lambda size, way: f"{size['insert_faces_per_s'][way]:,}"),
+        row("file, MB", lambda size, way: f"{size['file_mb'][way]:,.0f}"),
+        cold("opening, s *", "open_cpu_s"),
+        cold("the first search of a process, s *", "first_search_cpu_s"),
+        row("memory after it, MB", lambda size, way: f"{size['cold'][way]['rss_mb'][1]:,.0f}"),
+        timing("search"),
+        timing("50 thumbnails"),
+    ]
+    head = ["", *(f"{size['faces']:,} faces, {way}" for size in record["sizes"] for way in ways)]
+    converted = "; ".join(
+        f"{size['faces']:,} faces: encrypting {size['convert_s']['encrypt']:g} s, decrypting "
+        f"{size['convert_s']['decrypt']:g} s, forgetting 20 faces and looking through "
+        f"{size['forget']['bytes'] / 2**20:,.0f} MB {size['forget']['seconds']:g} s"
+        for size in record["sizes"]
+    )
+    return (
+        table(head, rows)
+        + f"\nMedians; *: processor time, for the machine did other work (load {record['load_before']:g}). "
+        f"{converted}. {source(record)}.\n"
+    )
+
+
 def _event(event: Result) -> str:
     """An action in a few words."""
     rest = {key: value for key, value in event.items() if key != "action"}
@@ -1157,6 +1194,7 @@ TABLES = {
     "attention_accuracy": attention_accuracy,
     "bias": bias,
     "classes": classes,
+    "encryption": encryption,
     "estimators_digits": estimators_digits,
     "estimators_polynomial": estimators_polynomial,
     "estimators_speed": estimators_speed,
