@@ -24,6 +24,7 @@ from visavis.face.stream.events import Verdict
 from visavis.face.stream.sources import Source
 from visavis.face.stream.video import Frame
 from visavis.face.stream.watching import Present
+from visavis.face.wire import Stream
 
 __all__ = ["client", "gallery"]  # fixtures
 
@@ -298,6 +299,39 @@ def test_sources_on_the_command_line(tmp_path):
 
 # The process is not to be believed
 
+TOLD = {
+    "event": "left",
+    "track": 1,
+    "from_s": 0,
+    "until_s": 1.5,
+    "from": None,
+    "until": None,
+    "person": 1,
+    "name": "Ada",
+    "probability": 0.9,
+    "false_match_rate": 1e-5,
+    "thumbnail_jpeg": "",
+}
+LIES = (
+    {"event": "seen"},
+    {"event": []},
+    {"track": "1"},
+    {"track": True},
+    {"from_s": None},
+    {"person": 1.5},
+    {"name": ["Ada"]},
+    {"thumbnail_jpeg": "\u00fc"},
+    {"from": 7},
+)
+
+
+def test_what_a_process_tells_is_taken_when_it_is_as_it_should_be(tmp_path):
+    streams = Streams(tmp_path)
+    streams._streams[1] = Stream(1, "x", False, "running", "now")
+    streams._take(1, {"event": TOLD | {"more": 1}})
+    [visit] = streams.visits(known=lambda _: {1: "Ada"})
+    assert (visit.person, visit.until_s, visit.present) == (1, 1.5, False)
+
 
 @pytest.mark.parametrize(
     "lines",
@@ -306,6 +340,7 @@ def test_sources_on_the_command_line(tmp_path):
         b"[1]\n",
         b'{"event": 1}\n',
         b'{"event": {"event": "seen"}}\n',
+        *(json.dumps({"event": TOLD | lie}).encode() + b"\n" for lie in LIES),
         b'{"frame": "!", "time_s": 1, "looked": 1}\n',
         b'{"frame": "", "time_s": NaN, "looked": 1}\n',
         b'{"frame": "", "time_s": [], "looked": 1}\n',

@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal
-
-from pydantic import TypeAdapter, ValidationError
+from typing import IO, Any, Literal, get_args
 
 from visavis.errors import BusyError, InputError
 from visavis.face import wire
@@ -58,12 +56,38 @@ class _Told:
     probability: float | None
     false_match_rate: float | None
     thumbnail_jpeg: str
-    # Named `from` and `until` there.
-    began_at: str | None = None
-    last_at: str | None = None
+    began_at: str | None  # named `from` there
+    last_at: str | None  # `until`
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> "_Told":
+        """Checked, as whoever tells it is not to be believed.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        value = {**value, "began_at": value["from"], "last_at": value["until"]}
+        if value["event"] not in get_args(EventKind):
+            raise ValueError("another event")
+        for name, kinds in _KINDS.items():
+            if not isinstance(value[name], kinds) or isinstance(value[name], bool):
+                raise TypeError(name)
+        return cls(**{name: value[name] for name in ("event", *_KINDS)})
 
 
-_TOLD = TypeAdapter(_Told)
+_NONE = type(None)
+_KINDS: dict[str, tuple[type, ...]] = {
+    "track": (int,),
+    "from_s": (int, float),
+    "until_s": (int, float),
+    "person": (int, _NONE),
+    "name": (str, _NONE),
+    "probability": (int, float, _NONE),
+    "false_match_rate": (int, float, _NONE),
+    "thumbnail_jpeg": (str,),
+    "began_at": (str, _NONE),
+    "last_at": (str, _NONE),
+}
 
 
 class Streams:
@@ -223,9 +247,7 @@ class Streams:
         """
         with self._lock:
             if "event" in line:
-                value = line["event"]
-                times = {"began_at": value.pop("from"), "last_at": value.pop("until")}
-                self._happened(number, _TOLD.validate_python({**value, **times}))
+                self._happened(number, _Told.of(line["event"]))
             elif "frame" in line:
                 self._frames[number] = b64decode(line["frame"], validate=True)
                 changes = {"time_s": float(line["time_s"]), "frames": int(line["looked"])}
@@ -321,7 +343,7 @@ class _Process:
             while line := lines.readline(LINE_BYTES):
                 try:
                     self._take(json.loads(line, parse_constant=_refuse))
-                except (AttributeError, KeyError, TypeError, ValueError, ValidationError):
+                except (KeyError, TypeError, ValueError):
                     self._process.kill()  # it does not say what it should
                     break
         with self._sending:
