@@ -6,18 +6,16 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import WebSocketDisconnect
 from fastapi.testclient import TestClient
 
 from tests.app.hostile_files import MARKUP, bombs, no_photos, png_bomb, polyglots
-from tests.app.server_client import API, EASY, client, gallery, png, service
+from tests.app.server_client import API, EASY, client, gallery, png, running, service
 from visavis.app.cli import main
 from visavis.app.server import decoding
 from visavis.app.server.application import make_app, rules_for, serve
@@ -427,32 +425,23 @@ def test_paths_that_climb_reach_no_file(client):
 
 
 def test_a_real_server_outlives_raw_nonsense(service):
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(make_app(service), log_level="critical", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            for raw in (
-                b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 2_000_000 + b"\r\n\r\n",
-                b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a: b\r\n" * 100_000,
-                b"GET / HTTP/1.1\r\n\r\n",
-                b"\0" * 1000,
-                b"POST /api/v1/identify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n",
-                b"GET /api/v1/people HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
-            ):
-                with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-                    try:
-                        connection.sendall(raw)
-                        answer = connection.recv(1000)
-                    except OSError:  # closed while it was still being sent
-                        continue
-                    assert answer.startswith((b"HTTP/1.1 4", b"")), answer
-                    assert not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 5"))
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                assert client.get("/healthz").json() == {"status": "ok"}
-                found = client.post(f"{API}/identify", files={"photo": ("x", png(0))})
-                assert found.json()[0]["name"] == "Ada"
-        finally:
-            server.should_exit = True
-            thread.join(60)
+    with running(make_app(service)) as (port, _):
+        for raw in (
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 2_000_000 + b"\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a: b\r\n" * 100_000,
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\0" * 1000,
+            b"POST /api/v1/identify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n",
+            b"GET /api/v1/people HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
+        ):
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                try:
+                    connection.sendall(raw)
+                    answer = connection.recv(1000)
+                except OSError:  # closed while it was still being sent
+                    continue
+                assert not answer or answer.startswith(b"HTTP/1.1 4"), answer
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            assert client.get("/healthz").json() == {"status": "ok"}
+            found = client.post(f"{API}/identify", files={"photo": ("x", png(0))})
+            assert found.json()[0]["name"] == "Ada"
