@@ -219,6 +219,11 @@ def test_a_box_without_an_area_is_refused(drawn, wrong):
         drawn("minifasnet")([(noise(80, 100), box(*wrong))])
 
 
+def test_a_photo_without_pixels_is_refused(drawn):
+    with pytest.raises(InputError, match="image: expected at least a pixel, got 0 x 9"):
+        drawn("deep-tree")([(np.zeros((9, 0, 3), np.uint8), box(0, 0, 99, 99))])
+
+
 def test_a_box_beside_the_photo_gets_the_part_nearest_to_it():
     assert surroundings(box(500, -90, 540, -50), TREE, 100, 80) == (60, 0, 100, 40)
     assert surroundings(box(-90, 300, -10, 340), MINI, 100, 80) == (0, 30, 100, 80)

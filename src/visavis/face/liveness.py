@@ -19,6 +19,7 @@ __all__ = ["MIN_FACE_PX", "Liveness", "surroundings"]
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
+Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels; right and bottom exclusive
 
 MIN_FACE_PX = 64  # the box's longer side; of a smaller face nothing is said, as the grain of paper or screen is gone
 _BATCH = 8
@@ -57,19 +58,20 @@ class Liveness:
 
         Raises:
             TensorError: a photo or a box is of another shape or type.
-            InputError: a box without an area.
+            InputError: a box or a photo without an area.
             ModelError: the network is of another kind.
         """
-        crops, large = [], []
+        parts: list[tuple[Pixels, Rectangle]] = []
+        large: list[int] = []
         for place, (image, box) in enumerate(faces):
             expect("image", image, "uint8", None, None, 3)
             expect("box", box, "float", 4)
             rectangle = surroundings(box, self.spec, image.shape[1], image.shape[0])
             if max(box[2] - box[0], box[3] - box[1]) >= MIN_FACE_PX:
-                crops.append(self._cut(image, rectangle))
+                parts.append((image, rectangle))
                 large.append(place)
         results = [Live(None, None)] * len(faces)
-        for place, score in zip(large, self._scores(crops), strict=True):
+        for place, score in zip(large, self._scores(parts), strict=True):
             results[place] = Live(score, score >= self._threshold)
         return results
 
@@ -77,10 +79,10 @@ class Liveness:
         """Judge the faces of a decoded photo; detections are in pixels of the upright photo, as the system's are."""
         return self([(photo.pixels, (d.box_xyxy_px + np.float32(0.5)) * photo.scale - 0.5) for d in detections])
 
-    def _cut(self, image: Pixels, rectangle: tuple[int, int, int, int]) -> Values:
+    def _cut(self, image: Pixels, rectangle: Rectangle) -> Values:
         """A part of the photo as the network wants it, [height, width, 3] in its colour order.
 
-        Shrunk without a filter, by the nearest four pixels of each point, as in training: what that leaves of a
+        Shrunk without a filter, by the nearest four pixels of each point, as the sources do: what that leaves of a
         pattern too fine for the crop is a part of what the networks look for.
         """
         from PIL import Image
@@ -91,10 +93,10 @@ class Liveness:
         pixels = np.asarray(seen, np.float32)
         return ((pixels[..., ::-1] if self.spec.input.colour == "BGR" else pixels) - self._mean) * self._scale
 
-    def _scores(self, crops: Sequence[Values]) -> list[float]:
+    def _scores(self, parts: Sequence[tuple[Pixels, Rectangle]]) -> list[float]:
         scores: list[float] = []
-        for start in range(0, len(crops), _BATCH):
-            batch = np.stack(crops[start : start + _BATCH]).transpose(self._axes)
+        for start in range(0, len(parts), _BATCH):
+            batch = np.stack([self._cut(*part) for part in parts[start : start + _BATCH]]).transpose(self._axes)
             outputs = self._network(np.ascontiguousarray(batch))
             try:
                 found = self._read([outputs[name] for name in self.spec.outputs or outputs])
@@ -107,7 +109,7 @@ class Liveness:
         return scores
 
 
-def surroundings(box: NDArray[np.float32], spec: ModelSpec, width_px: int, height_px: int) -> tuple[int, int, int, int]:
+def surroundings(box: NDArray[np.float32], spec: ModelSpec, width_px: int, height_px: int) -> Rectangle:
     """What of a photo the network is to see: (left, top, right, bottom), whole pixels, right and bottom exclusive.
 
     The box `spec.crop` times as wide and high, moved into the photo where it reaches beyond; where the photo is
@@ -115,13 +117,15 @@ def surroundings(box: NDArray[np.float32], spec: ModelSpec, width_px: int, heigh
     later; the deep tree takes a square.
 
     Raises:
-        InputError: a box without an area.
+        InputError: a box without an area, or a photo without one.
 
     Source: src/generate_patches.py of Silent-Face-Anti-Spoofing; its rounding differs by a pixel.
     """
     left, top, right, bottom = (float(value) for value in box)
     if not (0 < right - left < np.inf and 0 < bottom - top < np.inf):
         raise InputError(f"box: expected left < right and top < bottom, got {[left, top, right, bottom]}")
+    if width_px < 1 or height_px < 1:
+        raise InputError(f"image: expected at least a pixel, got {width_px} x {height_px}")
     wide, high = right - left, bottom - top
     if spec.kind == "deep-tree":
         wide = high = max(wide, high)
