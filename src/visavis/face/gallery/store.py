@@ -16,9 +16,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.errors import GalleryError, InputError, expect
+from visavis.errors import GalleryError, InputError
 from visavis.face.gallery import changes, portable
 from visavis.face.gallery.changes import PeopleState
+from visavis.face.gallery.checks import check_face, check_path, check_unit
 from visavis.face.gallery.claims import FolderClaims
 from visavis.face.gallery.copying import FolderRows
 from visavis.face.gallery.database import FILE_NAME, Database, create
@@ -43,7 +44,6 @@ from visavis.face.gallery.rows import (
     insert_photo,
     is_among,
     is_name,
-    is_unit,
     json_ids,
     photo_row,
     put_file,
@@ -141,7 +141,7 @@ class FolderGallery:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All changes inside it happen, or none; quicker than one by one. Other writers wait meanwhile."""
+        """As `Gallery.transaction`."""
         with self._database.transaction():
             yield
 
@@ -152,24 +152,10 @@ class FolderGallery:
     # Photos and files
 
     def add_photo(self, photo: Photo, *, size_bytes: int, mtime_ns: int, faces: Sequence[NewFace]) -> list[int]:
-        """Take in a photo with its faces, or one more file of a photo already known.
-
-        Args:
-            photo: with an absolute path, which may be known: its content has changed then.
-            size_bytes: of the file.
-            mtime_ns: of the file.
-            faces: all faces of the photo; not looked at when the content is known.
-
-        Returns:
-            The ids of the faces added.
-
-        Raises:
-            InputError, TensorError: the path is relative, or a face holds what no stage gives: another shape,
-                a number out of range, an embedding that is not float32 of unit length.
-        """
-        _check_path(photo.path)
+        """As `Gallery.add_photo`."""
+        check_path(photo.path)
         for number, face in enumerate(faces):
-            self._check_face(f"faces[{number}]", face)
+            check_face(f"faces[{number}]", face, self.model.dim)
         with self._database.transaction():
             known = self._database.rows("SELECT id, partial FROM photo WHERE sha256 = ?", (photo.sha256,))
             photo_id, lacks_faces = known[0] if known else (insert_photo(self._database, photo), True)
@@ -182,16 +168,16 @@ class FolderGallery:
             return [insert_face(self._database, photo_id, face) for face in new]
 
     def add_skipped(self, path: Path, size_bytes: int, mtime_ns: int, reason: str) -> None:
-        """Remember a file that is no photo, so that it is not tried again until it changes."""
-        _check_path(path)
+        """As `Gallery.add_skipped`."""
+        check_path(path)
         with self._database.transaction():
             put_file(self._database, path, size_bytes, mtime_ns, photo_id=None, skipped=reason)
 
     def files(self, root: Path | None = None) -> list[FileRow]:
-        """The files known, or those below a folder, by path."""
+        """As `Gallery.files`."""
         below = (b"", b"\xff")
         if root is not None:
-            _check_path(root)
+            check_path(root)
             start = os.fsencode(root / "_")[:-1]  # ends with the separator, also for the file system's root
             below = (start, start[:-1] + bytes([start[-1] + 1]))
         rows = self._database.rows(
@@ -202,13 +188,7 @@ class FolderGallery:
         return [FileRow(Path(os.fsdecode(path)), *rest) for path, *rest in rows]
 
     def photos(self, *, after: int = 0, limit: int = -1, ids: Sequence[int] | None = None) -> list[PhotoRow]:
-        """The photos by id, for pages: at most `limit` of those whose id is above `after`; -1: all.
-
-        Args:
-            after: the last id of the page before.
-            limit: the most that are wanted.
-            ids: only these; those not in the gallery are passed over.
-        """
+        """As `Gallery.photos`."""
         with self._database.snapshot():
             rows = self._database.rows(
                 f"""SELECT id, sha256, width_px, height_px, taken_at,
@@ -226,17 +206,14 @@ class FolderGallery:
         return [photo_row(*row, paths=tuple(paths[row[0]])) for row in rows]
 
     def timeline(self) -> list[tuple[int, str | None]]:
-        """Id and month (YYYY-MM) of every photo that has a file, the newest first; last those without a date."""
+        """As `Gallery.timeline`."""
         return self._database.rows(
             """SELECT id, substr(taken_at, 1, 7) FROM photo WHERE EXISTS (SELECT 1 FROM file WHERE photo_id = photo.id)
             ORDER BY taken_at DESC NULLS LAST, id DESC"""
         )
 
     def remove_file(self, path: Path) -> None:
-        """The file is gone; nothing happens when it is not known.
-
-        A photo whose last file goes, goes with its faces; those enrolled stay, and their photo for them.
-        """
+        """As `Gallery.remove_file`."""
         with self._database.transaction():
             held = self._database.rows("SELECT photo_id FROM file WHERE path = ?", (os.fsencode(path),))
             self._database.change("DELETE FROM file WHERE path = ?", (os.fsencode(path),))
@@ -244,7 +221,7 @@ class FolderGallery:
                 release_photo(self._database, photo_id)
 
     def has_content(self, sha256: str) -> bool:
-        """Whether a photo of this content is here with all its faces: it need not be looked at again."""
+        """As `Gallery.has_content`."""
         return bool(self._database.rows("SELECT 1 FROM photo WHERE sha256 = ? AND NOT partial", (sha256,)))
 
     def counts(self) -> Counts:
@@ -264,7 +241,7 @@ class FolderGallery:
         photo: int | None = None,
         ids: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> list[FaceRow]:
-        """The faces that meet all conditions given, by id; ids not in the gallery are passed over."""
+        """As `Gallery.faces`."""
         where, parameters = ["1"], list[Any]()
         for condition, value in (("face.person_id = ?", person), ("photo_id = ?", photo)):
             if value is not None:
@@ -283,7 +260,7 @@ class FolderGallery:
         return [face_row(*row) for row in rows]
 
     def thumbnail(self, face_id: int) -> bytes:
-        """The face's JPEG."""
+        """As `Gallery.thumbnail`."""
         found = self._database.rows("SELECT jpeg FROM face JOIN thumbnail ON face_id = id WHERE id = ?", (face_id,))
         if not found:
             raise GalleryError(f"face: expected one of the gallery, got {face_id}")
@@ -291,7 +268,7 @@ class FolderGallery:
         return jpeg
 
     def embeddings(self, *, people: Sequence[int] | None = None) -> Embeddings:
-        """All vectors in one read, or those of some people, with what clustering needs beside them."""
+        """As `Gallery.embeddings`."""
         rows = self._database.rows(
             f"""SELECT id, embedding, coalesce(person_id, 0), pinned, quality
             FROM face JOIN vector ON face_id = id
@@ -308,7 +285,7 @@ class FolderGallery:
         )
 
     def placements(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Ids, people and pins as `embeddings` gives them, without reading the vectors."""
+        """As `Gallery.placements`."""
         rows = self._database.rows("SELECT id, coalesce(person_id, 0), pinned FROM face ORDER BY id")
         ids, persons, pinned = np.array(rows, np.int64).reshape(-1, 3).T
         return ids, persons, pinned.astype(np.bool_)
@@ -316,22 +293,8 @@ class FolderGallery:
     def search(
         self, queries: NDArray[np.float32], k: int, *, among: Sequence[int] | NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k nearest faces of each query, exactly; the best first, of equals the lower id.
-
-        Sees all that any process has committed.
-
-        Args:
-            queries: [Q, D] float32, unit length.
-            k: at least 1.
-            among: only these face ids; those not in the gallery are passed over.
-
-        Returns:
-            Face ids [Q, k] and their cosines [Q, k]; where there are fewer faces, -1 and -inf.
-
-        Raises:
-            InputError, TensorError: `queries` of another shape, type or length, `k` below 1.
-        """
-        self._check_unit("queries", queries)
+        """As `Gallery.search`."""
+        check_unit("queries", queries, self.model.dim)
         if k < 1:
             raise InputError(f"k: expected at least 1, got {k}")
         chosen = None if among is None else np.asarray(among, np.int64)
@@ -342,7 +305,7 @@ class FolderGallery:
     # People
 
     def people(self, *, ids: Sequence[int] | None = None) -> list[PersonRow]:
-        """Everyone, or those of these ids who are here, by number of faces, most first."""
+        """As `Gallery.people`."""
         rows = self._database.rows(
             f"""SELECT person.id, name, count(face.id), face.id, max(quality) FROM person
             LEFT JOIN name ON name.person_id = person.id LEFT JOIN face ON face.person_id = person.id
@@ -353,22 +316,17 @@ class FolderGallery:
         return [PersonRow(*row[:4]) for row in rows]
 
     def find_person(self, name: str) -> int | None:
-        """The id of the person of that name."""
+        """As `Gallery.find_person`."""
         found = self._database.rows("SELECT person_id FROM name WHERE name = ?", (name,))
         return found[0][0] if found else None
 
     def new_person(self) -> int:
-        """A person without a name; it vanishes if its first faces leave it again."""
+        """As `Gallery.new_person`."""
         with self._database.transaction():
             return self._database.change("INSERT INTO person DEFAULT VALUES")
 
     def name(self, person: int, name: str) -> None:
-        """Give a person a name, or another one; clustering moves none of the faces there now any more.
-
-        Raises:
-            InputError: the name is blank or unprintable.
-            GalleryError: no such person, or someone else has the name: merge the two.
-        """
+        """As `Gallery.name`."""
         if not is_name(name):
             raise InputError(f"name: expected printable text, got {name!r}")
         with self._database.transaction():
@@ -385,11 +343,7 @@ class FolderGallery:
             self._database.change("UPDATE face SET pinned = 1 WHERE person_id = ?", (person,))
 
     def enroll(self, face_ids: Sequence[int], name: str) -> int:
-        """Say whose faces these are; they stay when their photo goes.
-
-        Returns:
-            The person's id, made when the name is new.
-        """
+        """As `Gallery.enroll`."""
         with self._database.transaction():
             person = self.find_person(name)
             if person is None:
@@ -400,16 +354,7 @@ class FolderGallery:
             return person
 
     def assign(self, face_ids: Sequence[int] | NDArray[np.int64], person: int | None, *, pinned: bool) -> int:
-        """Put faces under a person, or under nobody.
-
-        Args:
-            face_ids: faces of the gallery.
-            person: its id.
-            pinned: True: by the user, for good; False: by clustering, which moves no pinned face.
-
-        Returns:
-            The number of faces that are not where they were.
-        """
+        """As `Gallery.assign`."""
         with self._database.transaction():
             self._check_people(*([] if person is None else [person]))
             ids = json_ids(face_ids)
@@ -426,7 +371,7 @@ class FolderGallery:
             return len(moved)
 
     def has_unsorted_faces(self) -> bool:
-        """Whether faces have come since `mark_sorted`."""
+        """As `Gallery.has_unsorted_faces`."""
         [(unsorted,)] = self._database.rows(
             """SELECT coalesce(max(id), 0) > coalesce((SELECT CAST(value AS INTEGER) FROM meta
             WHERE key = 'sorted_to'), 0) FROM face"""
@@ -434,7 +379,7 @@ class FolderGallery:
         return bool(unsorted)
 
     def mark_sorted(self, face_id: int) -> None:
-        """Clustering has seen the faces up to this one."""
+        """As `Gallery.mark_sorted`."""
         with self._database.transaction():
             self._database.change(
                 """INSERT INTO meta VALUES ('sorted_to', ?1) ON CONFLICT (key) DO UPDATE
@@ -443,10 +388,7 @@ class FolderGallery:
             )
 
     def merge(self, into: int, others: Sequence[int]) -> None:
-        """These are one person, and clustering will not part its faces.
-
-        `into` keeps its name; without one it takes the first of the others'.
-        """
+        """As `Gallery.merge`."""
         everyone = {into, *others}
         with self._database.transaction():
             self._check_people(*everyone)
@@ -463,14 +405,7 @@ class FolderGallery:
                 self.name(into, first)
 
     def split(self, face_ids: Sequence[int]) -> int:
-        """These faces are someone else. Clustering will neither undo it nor join the two again.
-
-        Returns:
-            The new person's id.
-
-        Raises:
-            GalleryError: the faces are not all of one person, or are all of its faces.
-        """
+        """As `Gallery.split`."""
         with self._database.transaction():
             chosen = self.faces(ids=face_ids)
             owners = {row.person_id for row in chosen}
@@ -486,7 +421,7 @@ class FolderGallery:
             return new
 
     def separate(self, person: int, other: int) -> None:
-        """These are two different people: clustering will not join them."""
+        """As `Gallery.separate`."""
         if person == other:
             raise InputError(f"other: expected someone else than person {person}")
         with self._database.transaction():
@@ -495,19 +430,15 @@ class FolderGallery:
             self._database.change("INSERT OR IGNORE INTO separate VALUES (?, ?)", pair)
 
     def separated(self) -> set[tuple[int, int]]:
-        """The pairs of people known to be different, the lower id first."""
+        """As `Gallery.separated`."""
         return set(self._database.rows("SELECT person_a, person_b FROM separate"))
 
     def people_state(self, people: Collection[int], *, faces: Collection[int] = ()) -> PeopleState:
-        """People, with all their faces, and further faces, as `restore` takes them; taken before and after a change."""
+        """As `Gallery.people_state`."""
         return changes.capture(self._database, people, faces)
 
     def restore(self, before: PeopleState, after: PeopleState) -> None:
-        """Undo a change exactly: people get back their ids, names and faces. Faces deleted since stay deleted.
-
-        Raises:
-            GalleryError: what was changed is not as `after` tells any more, or somebody else has a name by now.
-        """
+        """As `Gallery.restore`."""
         with self._database.transaction():
             changes.restore(self._database, before, after)
 
@@ -547,15 +478,7 @@ class FolderGallery:
         return FolderRows(self._database)
 
     def export_to(self, path: Path, *, plain: bool = False) -> None:
-        """Write everything into one file, as `import_from` reads it; skipped files are left out.
-
-        Args:
-            path: the file.
-            plain: that it is not encrypted is known, and meant.
-
-        Raises:
-            GalleryError: the file cannot be written, or the gallery is encrypted and `plain` is not said.
-        """
+        """As `Gallery.export_to`."""
         if self.encrypted and not plain:
             raise GalleryError(
                 f"{path}: expected to be told that the export of an encrypted gallery may be plain, for it is; "
@@ -564,11 +487,7 @@ class FolderGallery:
         portable.write(self._database, self.model, path)
 
     def import_from(self, path: Path) -> Imported:
-        """Take in an export of the same model: all of it, or nothing when anything in it is wrong.
-
-        A photo known here with all its faces stays as it is here, so that nothing is doubled and nobody forgotten
-        comes back; a person whose name is known here is taken to be the same.
-        """
+        """As `Gallery.import_from`."""
         return portable.read(self._database, self.model, path)
 
     def _compact(self) -> None:
@@ -611,25 +530,3 @@ class FolderGallery:
         for person in people:
             if not self._database.rows("SELECT 1 FROM person WHERE id = ?", (person,)):
                 raise GalleryError(f"person: expected one of the gallery, got {person}")
-
-    def _check_face(self, name: str, face: NewFace) -> None:
-        self._check_unit(f"{name}.embedding", face.embedding[None])
-        box, points = face.detection.box_xyxy_px, face.detection.landmarks_xy_px
-        expect(f"{name}.box_xyxy_px", box, "float", 4)
-        expect(f"{name}.landmarks_xy_px", points, "float", 5, 2)
-        if not (np.isfinite(box).all() and np.isfinite(points).all() and 0 <= face.residual_px < np.inf):
-            raise InputError(f"{name}: expected finite points, got {box}, {points}, {face.residual_px}")
-        if not (0 <= face.detection.score <= 1 and 0 <= face.quality <= 1):
-            got = f"{face.detection.score}, {face.quality}"
-            raise InputError(f"{name}: expected score and quality in [0, 1], got {got}")
-
-    def _check_unit(self, name: str, vectors: NDArray[np.float32]) -> None:
-        expect(name, vectors, "float", None, self.model.dim)
-        if not is_unit(vectors):
-            lengths = np.linalg.norm(vectors, axis=1)
-            raise InputError(f"{name}: expected float32 of unit length, got {vectors.dtype} of {lengths.round(3)}")
-
-
-def _check_path(path: Path) -> None:
-    if not path.is_absolute():
-        raise InputError(f"path: expected an absolute one, got {str(path)!r}")
