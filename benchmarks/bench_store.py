@@ -3,8 +3,9 @@
     nice -n 10 python benchmarks/bench_store.py --work /tmp/bench_store              # 1,000,000 x 256 on both; root
     nice -n 10 python benchmarks/bench_store.py --work /tmp/bench_store --dim 512
 
-Both are filled by the same calls with the same photos of one face, a thousand a transaction, and asked the same single
-queries, the strangers' and the members' alternately, by a process of its own. The oracle of recall is numpy in float64.
+The folder is filled with photos of one face, a thousand a transaction, and migrated to the server. Both are asked the
+same single queries, strangers and members alternately, by a process of its own; the oracle of recall is numpy in
+float64. How quickly indexing could store photos is measured on empty galleries, in transactions of eight as it does.
 What is done is kept in the work folder: a run that was stopped goes on. The server is Milvus 2.3.5 as the package
 `milvus` brings it, in a network namespace, with a tick of 20 ms, as reads that see all writes wait for one after each.
 """
@@ -25,6 +26,7 @@ from harness import ROOT, rss_mb, write_result
 from numpy.typing import NDArray
 
 from visavis.face.gallery import EmbedderId, NewFace, open_gallery
+from visavis.face.gallery.migrate import migrate
 from visavis.face.records import Detection, Photo
 
 sys.path.insert(0, str(ROOT))
@@ -33,6 +35,7 @@ from tests.face import milvus_server
 K = 10
 QUERIES = 200
 AT_ONCE = 1000  # photos a transaction
+FEW = 400  # photos
 BLOCK = 50_000  # vectors drawn at once
 THUMBNAIL = b"\xff\xd8" + bytes(1500)
 PLACES = ("folder", "milvus")
@@ -76,24 +79,39 @@ def exactly(count: int, dim: int) -> NDArray[np.int64]:
     return ids
 
 
-def fill(place: str, count: int, dim: int) -> dict[str, float]:
-    """Put in what is not there yet; faces a second of what was put in now."""
+def store(place: str, first: int, count: int, dim: int, at_once: int) -> float:
+    """Put in photos of one face from number `first` on; returns the seconds it took."""
     detection = Detection(np.array([10, 20, 110, 140], np.float32), np.zeros((5, 2), np.float32), 0.9)
     with open_gallery(place, model=model(dim)) as gallery:
-        held = gallery.counts().faces
         start, drawn = time.perf_counter(), -1
         faces = np.empty((0, dim), np.float32)
-        for first in range(held, count, AT_ONCE):
-            if first // BLOCK != drawn:
-                drawn = first // BLOCK
+        for begin in range(first, count, at_once):
+            if begin // BLOCK != drawn:
+                drawn = begin // BLOCK
                 faces = block(drawn, dim)
             with gallery.transaction():
-                for number in range(first, min(first + AT_ONCE, count)):
+                for number in range(begin, min(begin + at_once, count)):
                     photo = Photo(Path(f"/photos/{number:07d}.jpg"), f"{number:064x}", 4000, 3000, None)
                     face = NewFace(detection, 1.0, 0.9, faces[number % BLOCK], THUMBNAIL)
                     gallery.add_photo(photo, size_bytes=1, mtime_ns=number, faces=[face])
-        seconds = time.perf_counter() - start
-    return {"faces": count - held, "seconds": round(seconds, 1), "faces_per_s": round((count - held) / seconds, 1)}
+        return time.perf_counter() - start
+
+
+def fill(place: str, origin: str, count: int, dim: int) -> dict[str, Any]:
+    """Fill a folder, or copy it; what an earlier run has done stays. Also how quickly indexing could store."""
+    with open_gallery(f"{place}_few", model=model(dim)) as gallery:
+        few = gallery.counts().faces
+    seconds_few = store(f"{place}_few", few, few + FEW, dim, 8)
+    start = time.perf_counter()
+    if origin == place:
+        with open_gallery(place, model=model(dim)) as gallery:
+            held = gallery.counts().faces
+        store(place, held, count, dim, AT_ONCE)
+        rows = count - held
+    else:
+        rows = migrate(origin, place).written
+    seconds = time.perf_counter() - start
+    return {"rows": rows, "seconds": round(seconds, 1), "index_photos_per_s": round(FEW / seconds_few, 1)}
 
 
 def ask(place: str, count: int, dim: int) -> dict[str, Any]:
@@ -142,15 +160,15 @@ def disk_mb(folder: Path) -> float:
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20, 1)
 
 
-def server_rss_mb() -> float:
-    """Of the server that runs."""
-    servers = [process for process in psutil.process_iter(["name"]) if process.info["name"] == "milvus"]
-    return round(sum(process.memory_info().rss for process in servers) / 2**20, 1)
+def server_rss_mb(work: Path) -> float:
+    """Of the server whose program lies below `work`."""
+    found = [process for process in psutil.process_iter(["exe"]) if (process.info["exe"] or "").startswith(str(work))]
+    return round(sum(process.memory_info().rss for process in found) / 2**20, 1)
 
 
-def in_child(what: str, place: str, count: int, dim: int) -> dict[str, Any]:
-    """Run `fill` or `ask` in a fresh process."""
-    command = [sys.executable, __file__, "--child", what, place, str(count), str(dim)]
+def in_child(place: str, origin: str, count: int, dim: int) -> dict[str, Any]:
+    """Run `fill`, or `ask` where there is no origin, in a fresh process."""
+    command = [sys.executable, __file__, "--child", place, origin, str(count), str(dim)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     record: dict[str, Any] = json.loads(done.stdout)
     return record
@@ -159,23 +177,21 @@ def in_child(what: str, place: str, count: int, dim: int) -> dict[str, Any]:
 def measure(kind: str, work: Path, count: int, dim: int) -> dict[str, Any]:
     """Everything about one engine."""
     with place_of(kind, work) as (place, data):
-        notes = work / f"{kind}.filled.json"
+        notes = work / f"{kind}.filled"
         fills = json.loads(notes.read_text()) if notes.exists() else []
-        fills.append(in_child("fill", place, count, dim))
+        fills.append(in_child(place, str(work / "gallery"), count, dim))
         notes.write_text(json.dumps(fills))
-        put = [one for one in fills if one["faces"]]
-        asked = [in_child("ask", place, count, dim) for _ in range(3)]
-        # Ids are given in the order of insertion; after a stop some may have been passed over on the server.
+        asked = [in_child(place, "", count, dim) for _ in range(3)]
         exact = exactly(count, dim).tolist()
         pairs = list(zip(asked[0]["found"], exact, strict=True))
         return {
             "engine": kind,
             "faces": count,
             "dim": dim,
-            "insert_faces_per_s": round(sum(one["faces"] for one in put) / sum(one["seconds"] for one in put), 1),
+            "fills": fills,
             "recall_at_10": float(np.mean([len(set(one) & set(other)) / K for one, other in pairs])),
             "disk_mb": disk_mb(data),
-            "server_rss_mb": server_rss_mb() if kind == "milvus" else 0.0,
+            "server_rss_mb": server_rss_mb(work.resolve()) if kind == "milvus" else 0.0,
             "rounds": [{key: value for key, value in one.items() if key != "found"} for one in asked],
         }
 
@@ -190,16 +206,17 @@ def main() -> None:
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        what, place, count, dim = arguments.child
-        print(json.dumps((fill if what == "fill" else ask)(place, int(count), int(dim))))
+        place, origin, count, dim = arguments.child
+        done = fill(place, origin, int(count), int(dim)) if origin else ask(place, int(count), int(dim))
+        print(json.dumps(done))
         return
     work = arguments.work / f"{arguments.faces}x{arguments.dim}"
     work.mkdir(parents=True, exist_ok=True)
     for kind in arguments.engines:
-        done = work / f"{kind}.json"
-        if not done.exists():
+        kept = work / f"{kind}.json"
+        if not kept.exists():
             record = measure(kind, work, arguments.faces, arguments.dim)
-            done.write_text(json.dumps(record))
+            kept.write_text(json.dumps(record))
             print(json.dumps(record))
     found = [json.loads(path.read_text()) for path in sorted(arguments.work.glob("*/*.json")) if path.stem in PLACES]
     write_result("store", {"galleries": found}, packages=("numpy", "numkong", "pymilvus", "milvus"))
