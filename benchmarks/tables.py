@@ -792,7 +792,7 @@ def encryption() -> str:
         return row(what, lambda size, way: f"{size['cold'][way][name][1]:.2f}")
 
     rows = [
-        row("inserted faces a second", lambda size, way: f"{size['insert_faces_per_s'][way]:,}"),
+        row("inserting a face, ms *", lambda size, way: f"{size['insert_cpu_ms'][way]:.2f}"),
         row("file, MB", lambda size, way: f"{size['file_mb'][way]:,.0f}"),
         cold("opening, s *", "open_cpu_s"),
         cold("the first search of a process, s *", "first_search_cpu_s"),
@@ -807,6 +807,9 @@ def encryption() -> str:
         f"{size['forget']['bytes'] / 2**20:,.0f} MB {size['forget']['seconds']:g} s"
         for size in record["sizes"]
     )
+    for start in record["starts"]:
+        plain, encrypted = (start[way]["first_search_cpu_s"][1] for way in ways)
+        converted += f"; {start['faces']:,} faces: the first search {plain:.2f} s plain, {encrypted:.2f} s encrypted *"
     return (
         table(head, rows)
         + f"\nMedians; *: processor time, for the machine did other work (load {record['load_before']:g}). "
