@@ -10,7 +10,8 @@ import { Icon } from "./icons.js";
 const GAP_PX = 6;
 const HEADING_PX = 52;
 const AFTER_PX = 20; // below a month
-const FAST_PX_PER_MS = 4; // tiles that fly past are not loaded
+const FAST_PX_PER_MS = 4; // tiles that fly past are not loaded,
+const SLOW_PX_PER_MS = 2; // until the window is as slow as this again
 const REST_MS = 90;
 const RETRY_MS = 1500;
 const RETRIES = 2;
@@ -165,7 +166,8 @@ class Tile extends Component {
   wanted = false;
 
   shouldComponentUpdate(props, state) {
-    return state !== this.state || Object.keys(props).some((name) => props[name] !== this.props[name]);
+    const matters = (name) => name !== "fast" || !this.wanted; // what is loaded stays
+    return state !== this.state || Object.keys(props).some((name) => matters(name) && props[name] !== this.props[name]);
   }
 
   onError = () => {
@@ -206,17 +208,18 @@ function scrollIntoView(element, top, height) {
 function watchWindow(element, step, report) {
   let frame = 0;
   let rest = 0;
-  let last = { y: scrollY, time: performance.now(), key: null };
+  let last = { y: scrollY, time: performance.now(), fast: false, key: null };
   const look = () => {
     frame = 0;
     const [y, time] = [scrollY, performance.now()];
     leftAt = y;
-    const fast = Math.abs(y - last.y) / Math.max(1, time - last.time) > FAST_PX_PER_MS;
+    const speed = Math.abs(y - last.y) / Math.max(1, time - last.time);
+    const fast = speed > (last.fast ? SLOW_PX_PER_MS : FAST_PX_PER_MS);
     const top = -element.getBoundingClientRect().top;
     const [first, final] = [Math.floor((top - innerHeight) / step), Math.ceil((top + 2 * innerHeight) / step)];
     const key = `${first} ${final} ${fast}`;
     if (key !== last.key) report({ from: first * step, to: final * step, fast });
-    last = { y, time, key };
+    last = { y, time, fast, key };
     clearTimeout(rest);
     if (fast) rest = setTimeout(look, REST_MS);
   };
