@@ -1056,7 +1056,7 @@ def serve_load() -> str:
         f"third and last quarter of the time: {memory}. Then killed with `kill -9` {kills['kills']} times while "
         f"{kills['clients']} clients enrolled, named, uploaded and indexed: of {kills['people']:,} people, "
         f"{kills['uploads']:,} uploads and {kills['jobs']} jobs acknowledged {kills['lost']} were lost. "
-        f"Pack `{record['pack']}`, {source(record)}.\n"
+        f"Pack `{record['pack']}`; the machine's load before was {record['load_before']:g}. {source(record)}.\n"
     )
 
 
