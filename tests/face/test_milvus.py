@@ -136,9 +136,9 @@ def test_a_writer_that_dies_anywhere_leaves_all_of_a_change_or_nothing(milvus, m
     check(milvus)
 
 
-def dying(call, point, count=itertools.count):
-    """A method that counts, with its like of the same point, the writes, and dies at one."""
-    left = COUNTERS.setdefault(point, count())
+def dying(call, point, number=None):
+    """A method that counts, with its like of the same number, the writes, and dies at one."""
+    left = COUNTERS.setdefault(point if number is None else number, itertools.count())
 
     def method(self, *arguments, **options):
         if next(left) >= point:
@@ -168,6 +168,29 @@ def check_changed(gallery, number):
     assert len(gallery.faces(person=bob)) == 2
     assert bob in {person for pair in gallery.separated() for person in pair}
     assert gallery.search(unit(1000 + number)[None], 1)[1] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_one_who_dies_over_finishing_what_another_began_is_followed_by_a_third(milvus, monkeypatch):
+    monkeypatch.setattr(lease, "LEASE_S", 2.5)
+    with open_gallery(milvus) as gallery:
+        gallery.enroll(add(gallery, 99, 99), "Ada")
+
+    def die(point, number, act):
+        with monkeypatch.context() as patch:
+            for name in ("_put", "delete"):
+                patch.setattr(Tables, name, dying(getattr(Tables, name), point, number))
+            with open_gallery(milvus) as gallery:
+                act(gallery)
+
+    with pytest.raises(Killed):
+        die(6, 1000, lambda gallery: change(gallery, 0))  # after it has happened, with some rows put
+    for point, number in ((0, 1001), (2, 1002), (4, 1003)):
+        with pytest.raises(Killed):
+            die(point, number, lambda _: None)  # over opening it
+    with open_gallery(milvus) as gallery:
+        check_changed(gallery, 0)
+    check(milvus)
 
 
 WORKER = textwrap.dedent(

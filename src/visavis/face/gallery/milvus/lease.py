@@ -1,9 +1,9 @@
 """One writer at a time on a server without transactions.
 
 Milvus compares and exchanges nothing but the names of collections: of several that rename one, one succeeds. So an
-empty collection holds the lock in its name: the number of the turn (the fence), how often it was renewed, the server's
-time of the last write, the next ids of photos, faces and people, and who has the turn. Taking, renewing and giving
-back the turn are renamings, and so is taking ids, which therefore are never given twice, whatever clocks do.
+empty collection holds the lock in its name: the number of the turn (the fence), how often it was renewed, whose change
+is still to be finished, the server's time of the last write, the next ids, and who has the turn. Taking, renewing and
+giving back the turn are renamings, and so is taking ids, which therefore are never given twice, whatever clocks do.
 
 Who sees the name unchanged for `LEASE_S` on a clock of its own takes the turn from a holder that must have died. A
 holder renews it several times meanwhile, and writes nothing when it could not; every write is given less time than the
@@ -37,6 +37,7 @@ class State(NamedTuple):
 
     epoch: int  # the number of the turn
     beat: int  # renewals within it
+    behind: int  # the turn whose holder died and whose change is not yet finished or undone; 0: none
     seen: int  # the server's time of the last write of a turn that was given back
     photo: int  # the next ids
     face: int
@@ -71,7 +72,7 @@ class Lease:
 
     def create(self) -> None:
         """Make the lock of a new gallery."""
-        self._server.create_empty(self._name(State(0, 0, 0, 1, 1, 1, FREE)))
+        self._server.create_empty(self._name(State(0, 0, 0, 0, 1, 1, 1, FREE)))
 
     def drop(self) -> None:
         """Delete the lock."""
@@ -85,8 +86,9 @@ class Lease:
         """
         for name in self._server.names():
             if name.startswith(self._prefix):
-                epoch, beat, seen, photo, face, person, owner = name.removeprefix(self._prefix).split("_")
-                return State(int(epoch), int(beat), int(seen), int(photo), int(face), int(person), owner)
+                *texts, owner = name.removeprefix(self._prefix).split("_")
+                epoch, beat, behind, seen, photo, face, person = map(int, texts)
+                return State(epoch, beat, behind, seen, photo, face, person, owner)
         raise GalleryError(f"{self._server.address.place}: expected a gallery whole, found no lock; it may be damaged")
 
     def acquire(self) -> int | None:
@@ -103,17 +105,25 @@ class Lease:
                 last, changed_at = state, started_at
             free = state.owner == FREE
             if free or started_at - changed_at > LEASE_S:
-                mine = state._replace(epoch=state.epoch + 1, beat=0, owner=self._me)
+                behind = 0 if free else state.behind or state.epoch  # also of one who died over finishing another's
+                mine = state._replace(epoch=state.epoch + 1, beat=0, behind=behind, owner=self._me)
                 started_at = self._now()
                 if self._server.rename(self._name(state), self._name(mine)):
                     self._hold(mine, started_at)
-                    return None if free else state.epoch
+                    return behind or None
             time.sleep(random.uniform(POLL_S, 3 * POLL_S))  # noqa: S311  so that two do not keep step
         raise GalleryError(f"{self._server.address.place}: others are writing for longer than we wait; try again")
 
     def take(self, *, photo: int, face: int, person: int) -> None:
         """Renew the turn, and make these the next ids, for good."""
-        self._renew((photo, face, person))
+        self._renew(photo=photo, face=face, person=person)
+
+    def caught_up(self) -> None:
+        """What the dead had begun is finished."""
+        with self._guard:
+            behind = self.state.behind
+        if behind:
+            self._renew(behind=0)
 
     def left_s(self) -> float:
         """How long a write may take.
@@ -158,13 +168,13 @@ class Lease:
             except GalleryError:
                 return  # the next write will tell
 
-    def _renew(self, ids: tuple[int, int, int] | None = None) -> None:
+    def _renew(self, **changed: int) -> None:
         with self._guard:
             if self._state is None:
                 return
             started_at = self._now()
-            photo, face, person = ids or (self._state.photo, self._state.face, self._state.person)
-            renewed = self._state._replace(beat=self._state.beat + 1, photo=photo, face=face, person=person)
+            fields = self._state._asdict() | changed | {"beat": self._state.beat + 1}
+            renewed = State(**fields)
             if not self._server.rename(self._name(self._state), self._name(renewed)):
                 self._renewed_at = -LEASE_S
                 raise GalleryError(

@@ -87,6 +87,7 @@ class Session:
             try:
                 if self._unsure:
                     recover(self.tables, self.lease, died)
+                    self.lease.caught_up()
                 whole = True
                 yield self._view
                 self.settle()
