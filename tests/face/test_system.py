@@ -148,10 +148,10 @@ def test_a_forgotten_face_is_not_mistaken_for_its_neighbour(system, photos):
     left, _ = system.gallery.faces()
     system.gallery.enroll([left.id], "Ada")
     system.gallery.forget(system.gallery.find_person("Ada"))
-    record, faces = system._look(path)
+    decoded, faces = system._look(path)
     with pytest.raises(GalleryError, match=r"both.png: its face was forgotten; enroll from another photo"):
-        system._find(record, faces[0])
-    assert system._find(record, faces[1]) == 2
+        system._find(decoded.photo, faces[0])
+    assert system._find(decoded.photo, faces[1]) == 2
 
 
 # Questions
