@@ -47,7 +47,7 @@ def _examine() -> Record:
     problems += [
         {"problem": f"model {model['name']} is not here", "cure": "visavis face models pull default"}
         for model in models
-        if "default" in model["packs"] and not model["present"]
+        if "default" in model["packs"] and model["role"] != "liveness" and not model["present"]
     ]
     return {
         "ok": not problems,
