@@ -331,6 +331,10 @@ def test_what_a_process_tells_is_taken_when_it_is_as_it_should_be(tmp_path):
     streams._take(1, {"event": TOLD | {"more": 1}})
     [visit] = streams.visits(known=lambda _: {1: "Ada"})
     assert (visit.person, visit.until_s, visit.present) == (1, 1.5, False)
+    streams.forget(1)
+    streams._take(1, {"event": TOLD | {"track": 2}})  # was on its way
+    [visit] = streams.visits(known=lambda _: {})
+    assert (visit.track, visit.person, visit.name, visit.probability) == (2, None, None, None)
 
 
 @pytest.mark.parametrize(
