@@ -9,7 +9,7 @@ import pytest
 from tests.face.milvus_gallery import milvus, server
 from tests.face.small_gallery import MODEL, add, unit
 from visavis.app.cli import main
-from visavis.errors import GalleryError
+from visavis.errors import GalleryError, InputError
 from visavis.face.gallery import EmbedderId, FolderGallery, copying, migrate, open_gallery
 
 __all__ = ["milvus", "server"]  # fixtures
@@ -171,6 +171,21 @@ def test_the_command_tells_what_it_did(source, tmp_path, capsys):
     assert "rows and 32 searches compared" in text
     assert main(["face", "migrate", str(tmp_path / "nothing"), str(tmp_path / "x"), "--json"]) == 3
     assert not (tmp_path / "x").exists()
+
+
+def test_an_encrypted_gallery_stays_one(tmp_path):
+    pytest.importorskip("sqlcipher3")
+    key = "a key of many letters, kept well"
+    with open_gallery(tmp_path / "secret", model=MODEL, key=key) as gallery:
+        gallery.enroll(add(gallery, 1, 11), "Ada")
+    assert migrate.migrate(tmp_path / "secret", tmp_path / "copy", key=key).counts.named == 1
+    with open_gallery(tmp_path / "copy", key=key) as copy:
+        assert copy.encrypted
+        assert copy.find_person("Ada") == 1
+    with pytest.raises(GalleryError):
+        open_gallery(tmp_path / "copy")
+    with pytest.raises(InputError, match="target: expected a folder for an encrypted gallery, got a server"):
+        migrate.migrate(tmp_path / "secret", "milvus://127.0.0.1:9/x", key=key)
 
 
 @pytest.mark.slow

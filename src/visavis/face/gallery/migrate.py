@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from visavis.errors import GalleryError
+from visavis.errors import GalleryError, InputError
 from visavis.face.gallery.copying import COPIED, PAGE, Rows, pages
 from visavis.face.gallery.milvus import is_address
 from visavis.face.gallery.milvus.tables import Key, Row
@@ -42,7 +42,11 @@ class Migrated:
 
 
 def migrate(
-    source: str | Path, target: str | Path, *, progress: Callable[[int, int | None], None] = lambda _done, _total: None
+    source: str | Path,
+    target: str | Path,
+    *,
+    key: str | None = None,
+    progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Migrated:
     """Copy a gallery, whole.
 
@@ -51,17 +55,23 @@ def migrate(
     Args:
         source: the place of a gallery.
         target: another place: of nothing, or of the copy that an earlier run has begun or finished.
+        key: of an encrypted source; the target, a folder then, is encrypted with it, too.
         progress: called with the number of rows done and their total; each is copied and then compared.
 
     Raises:
         GalleryError: the target holds another gallery, or differs from the source in the end.
+        InputError: an encrypted gallery would go to a server, in plain.
     """
     source, target = (place if is_address(place) else Path(place).absolute() for place in (source, target))
     if source == target:
         raise GalleryError(f"target: expected another place than {source}")
-    with open_gallery(source) as here:
+    if key is not None and is_address(target):
+        raise InputError(
+            "target: expected a folder for an encrypted gallery, got a server, where it would be plain"
+        )
+    with open_gallery(source, key=key) as here:
         began = gallery_exists(target)
-        with open_gallery(target, model=here.model, unfinished=True) as there:
+        with open_gallery(target, model=here.model, key=key, unfinished=True) as there:
             one, other = here.rows(), there.rows()
             with one.still():
                 copy = _Copy(one, other, progress)
@@ -195,10 +205,12 @@ def _search_alike(here: Gallery, there: Gallery) -> int:
     }
     asked = np.array([vectors[face] for face in chosen.tolist()], np.float32)
     (ids, cosines), (found, similar) = here.search(asked, K), there.search(asked, K)
-    close = np.isclose(cosines, similar, rtol=0, atol=TOLERANCE) | (np.isneginf(cosines) & np.isneginf(similar))
-    apart = np.abs(np.diff(cosines, axis=1, append=-np.inf)) > TOLERANCE  # from the next; others may change places
+    cosines, similar = np.maximum(cosines, -2), np.maximum(similar, -2)  # where there are fewer faces they are -inf
+    close = np.isclose(cosines, similar, rtol=0, atol=TOLERANCE)
+    apart = np.abs(np.diff(cosines, axis=1, append=-3)) > TOLERANCE  # from the next; others may change places
     certain = apart & np.roll(apart, 1, axis=1)
     certain[:, 0] = apart[:, 0]
+    certain[:, -1] = False  # one as near may not be among them
     if not close.all() or (ids[certain] != found[certain]).any():
         raise GalleryError("target: expected the answers of the source to searches, got others")
     return len(asked)
