@@ -1,4 +1,5 @@
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import openvino
@@ -6,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from visavis.errors import MissingExtraError, ModelError
-from visavis.face import dlib_format
+from visavis.face import dlib_format, runtime
 from visavis.face.models import pull
 from visavis.face.runtime import Network
 
@@ -189,3 +190,18 @@ def test_dlib_in_both_runtimes_and_in_bfloat16(network, default_pack):
 
 def test_retail_0095_in_both_runtimes_and_in_bfloat16(network, fast_pack):
     assert_embedders_agree(network, pull(fast_pack.embedder), 128)
+
+
+def test_the_first_uses_of_networks_take_turns():
+    def load():
+        return Network(tiny(), "tiny", fixed_size=True)
+
+    used, fresh = load(), load()
+    batch = noise(1, 3, 8, 8)
+    used(batch)
+    with ThreadPoolExecutor(3) as pool:
+        with runtime._FIRST_USE:
+            waiting = [pool.submit(fresh, batch), pool.submit(load)]
+            assert pool.submit(used, batch).result(60)  # waits for nothing
+            assert not wait(waiting, timeout=0.2).done
+        assert all(one.result(60) for one in waiting)

@@ -3,6 +3,8 @@
 Batches are float32 [N, 3, height, width]; every network takes any N and, where it is fully convolutional, any size.
 """
 
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +16,10 @@ from visavis.errors import MissingExtraError, ModelError
 __all__ = ["Network", "Precision"]
 
 Precision = Literal["float32", "bfloat16"]
+
+# OpenVINO prepares what it needs for NumPy when it is first used, and gives the interpreter's lock away amid that: two
+# threads that do so at once may wait for each other, and with them the whole process, for ever.
+_FIRST_USE = threading.Lock()
 
 
 class Network:
@@ -47,41 +53,25 @@ class Network:
         self._name = name
         self._run: Any
         try:
-            import openvino
+            import openvino  # noqa: F401
         except ImportError:
             self._load_onnxruntime(source, name, threads, fixed_size)
             return
         try:
-            core = openvino.Core()
-            model = core.read_model(source)
-            shape = model.input(0).partial_shape
-            shape[0] = -1
-            if not fixed_size:
-                shape[2] = shape[3] = -1
-            model.reshape(shape)
-            # Asked for where the CPU lacks it, OpenVINO would imitate it, slower than float32.
-            native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            hint = openvino.Type.bf16 if precision == "bfloat16" and native else openvino.Type.f32
-            compiled = core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_NUM_THREADS": threads,
-                    "NUM_STREAMS": 1,
-                    "INFERENCE_PRECISION_HINT": hint,
-                    # What is prepared for a size of input is kept for the next time. Unbounded, that takes 5 MB a size;
-                    # here the least used goes when there are more than about 25.
-                    "CPU_RUNTIME_CACHE_CAPACITY": 1000,
-                },
-            )
+            with _FIRST_USE:
+                compiled = _compiled(source, fixed_size=fixed_size, threads=threads, precision=precision)
         except RuntimeError as error:
             raise ModelError(f"{name}: OpenVINO cannot load it ({str(error).strip().splitlines()[-1]})") from error
         self.runtime = "openvino"
         names = [output.names for output in compiled.outputs]  # an output may go by several
         request = compiled.create_infer_request()
+        used = False
 
         def run(batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-            results = request.infer([batch], share_inputs=True, share_outputs=False)
+            nonlocal used
+            with nullcontext() if used else _FIRST_USE:
+                results = request.infer([batch], share_inputs=True, share_outputs=False)
+            used = True
             return {name: value for aliases, value in zip(names, results.values(), strict=True) for name in aliases}
 
         self._run = run
@@ -128,3 +118,31 @@ class Network:
             reason = " ".join(str(error).split())[-200:]
             raise ModelError(f"{self._name}: expected to run on {list(batch.shape)}, got: {reason}") from error
         return outputs
+
+
+def _compiled(source: Path | bytes, *, fixed_size: bool, threads: int, precision: Precision) -> Any:
+    """The network, compiled by OpenVINO; raises RuntimeError."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(source)
+    shape = model.input(0).partial_shape
+    shape[0] = -1
+    if not fixed_size:
+        shape[2] = shape[3] = -1
+    model.reshape(shape)
+    # Asked for where the CPU lacks it, OpenVINO would imitate it, slower than float32.
+    native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    hint = openvino.Type.bf16 if precision == "bfloat16" and native else openvino.Type.f32
+    return core.compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": hint,
+            # What is prepared for a size of input is kept for the next time. Unbounded, that takes 5 MB a size;
+            # here the least used goes when there are more than about 25.
+            "CPU_RUNTIME_CACHE_CAPACITY": 1000,
+        },
+    )
