@@ -66,9 +66,7 @@ def migrate(
     if source == target:
         raise GalleryError(f"target: expected another place than {source}")
     if key is not None and is_address(target):
-        raise InputError(
-            "target: expected a folder for an encrypted gallery, got a server, where it would be plain"
-        )
+        raise InputError("target: expected a folder for an encrypted gallery, got a server, where it would be plain")
     with open_gallery(source, key=key) as here:
         began = gallery_exists(target)
         with open_gallery(target, model=here.model, key=key, unfinished=True) as there:
