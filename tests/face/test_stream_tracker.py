@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from tests.face.crowd import detection, measure, walk
 from visavis.errors import InputError, TensorError
+from visavis.face.records import Detection
 from visavis.face.stream import motion
 from visavis.face.stream.assignment import assign
 from visavis.face.stream.tracker import Tracker, TrackingOptions, overlap
@@ -264,6 +265,28 @@ def test_whatever_comes_each_track_has_one_detection(frames):
         seen = tracker.update(number / 25, given_)
         assert len({id(track.detection) for track in seen}) == len(seen)
         assert {track.key for track in seen} <= {track.key for track in tracker.tracks}
+
+
+def test_whoever_stands_there_after_a_gap_is_somebody_new():
+    tracker, face = Tracker(), Detection(np.float32([10, 10, 50, 60]), np.zeros((5, 2), np.float32), 0.9)
+    for frame in range(4):
+        [*_, before] = [None, *tracker.update(frame / 25, [face])]
+    assert before.key == 0
+    found = [tracker.update(600 + frame / 25, [face]) for frame in range(3)]
+    assert [[track.key for track in seen] for seen in found] == [[], [], [1]]
+
+
+def test_rare_frames_are_no_gap():
+    tracker, face = Tracker(), Detection(np.float32([10, 10, 50, 60]), np.zeros((5, 2), np.float32), 0.9)
+    found = [tracker.update(5.0 * frame, [face]) for frame in range(8)]
+    assert len({track.key for seen in found for track in seen}) == 1
+    assert len(found[-1]) == 1
+
+
+def test_a_track_may_be_believed_at_once():
+    face = Detection(np.float32([10, 10, 50, 60]), np.zeros((5, 2), np.float32), 0.9)
+    [track] = Tracker(TrackingOptions(confirm=1)).update(0.0, [face])
+    assert track.confirmed
 
 
 def test_a_track_can_be_dropped_and_time_rises():

@@ -57,6 +57,7 @@ class Tracker:
         self._options = options or TrackingOptions()
         self._keys = itertools.count()
         self._time_s = -np.inf
+        self._gap_s = 0.0  # between the last two frames
         self._tracks: list[Track] = []
         self._motion = start(np.empty((0, 4)))
 
@@ -80,9 +81,10 @@ class Tracker:
         """
         if not time_s > self._time_s:
             raise InputError(f"time_s: expected a time after {self._time_s}, got {time_s}")
-        if self._tracks:
-            self._motion = predict(self._motion, time_s - self._time_s)
         before_s, self._time_s = self._time_s, time_s
+        self._drop_stale(before_s)
+        if self._tracks:
+            self._motion = predict(self._motion, time_s - before_s)
         boxes = np.array([one.box_xyxy_px for one in detections], np.float64).reshape(-1, 4)
         scores = np.array([one.score for one in detections])
         affinity = self._affinity(boxes)
@@ -102,12 +104,18 @@ class Tracker:
                 free_tracks[rows[row]] = free[columns[column]] = False
         seen = self._correct(pairs, detections, boxes)
         self._drop()
-        self._begin(np.flatnonzero(high & free), detections, boxes)
-        return seen
+        return seen + self._begin(np.flatnonzero(high & free), detections, boxes)
 
     def drop(self, key: int) -> None:
         """End a track: another one turned out to go on with it."""
         self._keep(np.array([track.key != key for track in self._tracks], bool))
+
+    def _drop_stale(self, before_s: float) -> None:
+        """Let go of tracks that a gap has ended, as of a camera that was away; where frames are rare it is none."""
+        gap_s = self._time_s - before_s
+        if gap_s > max(self._options.lost_s, 2 * self._gap_s):
+            self._keep(np.zeros(len(self._tracks), bool))
+        self._gap_s = gap_s
 
     def _affinity(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """[tracks, detections] intersection over union, both grown by the track's doubt."""
@@ -145,13 +153,18 @@ class Tracker:
             )
         )
 
-    def _begin(self, which: NDArray[np.int64], detections: Sequence[Detection], boxes: NDArray[np.float64]) -> None:
-        new = [Track(next(self._keys), detections[i], self._time_s, self._time_s) for i in which]
+    def _begin(
+        self, which: NDArray[np.int64], detections: Sequence[Detection], boxes: NDArray[np.float64]
+    ) -> list[Track]:
+        """Begin tracks; returns those that are believed at once."""
+        believed = self._options.confirm <= 1
+        new = [Track(next(self._keys), detections[i], self._time_s, self._time_s, confirmed=believed) for i in which]
         self._tracks += new
         begun = start(boxes[which])
         self._motion = Motion(
             *(np.concatenate([there, added]) for there, added in zip(self._motion, begun, strict=True))
         )
+        return new if believed else []
 
     def _keep(self, kept: NDArray[np.bool_]) -> None:
         if not kept.all():

@@ -185,7 +185,8 @@ class Watcher:
             person = visible[key]
             try:
                 aligned = self._system.analyzer.embedder.align(frame.pixels, person.detection.landmarks_xy_px)
-            except LandmarkError:
+            except LandmarkError:  # not to be tried in every frame, before those that can be looked at
+                person.appearance.last_s = frame.time_s
                 continue
             guess = self._quality(person.detection, aligned, float(np.exp(self._calibration.quality.mean[_NORM])))
             if guess > person.appearance.thumbnail_quality + THUMBNAIL_GAIN:
