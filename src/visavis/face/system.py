@@ -489,13 +489,12 @@ class FaceSystem:
 
     def templates(self) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[int, str]]:
         """[P] ids and [P, D] templates of everybody who has a name and a face, and the names."""
-        faces = self.gallery.embeddings()
         named = {row.id: row.name for row in self.gallery.people() if row.name is not None}
+        faces = self.gallery.embeddings(people=list(named))
         ids, templates = [], []
         for person, members in _members(faces.person_ids):
-            if person in named:
-                ids.append(person)
-                templates.append(template(faces.vectors[members], faces.quality[members]))
+            ids.append(person)
+            templates.append(template(faces.vectors[members], faces.quality[members]))
         stacked = np.stack(templates) if templates else np.empty((0, self.gallery.model.dim), np.float32)
         return np.array(ids, np.int64), stacked, named
 
