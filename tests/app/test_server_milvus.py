@@ -7,14 +7,14 @@ from fastapi.testclient import TestClient
 
 from tests.app.server_client import API, EASY, LIMITS, WHO, png
 from tests.face.fake_pack import photo
-from tests.face.milvus_gallery import server
+from tests.face.milvus_gallery import server, server_folder
 from visavis.app.cli import main
 from visavis.app.server.application import make_app
 from visavis.app.server.service import Service
 from visavis.errors import InputError
 from visavis.face.system import FaceSystem
 
-__all__ = ["server"]  # a fixture
+__all__ = ["server", "server_folder"]  # a fixture
 
 
 def test_a_server_needs_a_folder_for_what_it_keeps_itself():

@@ -1,4 +1,4 @@
-"""Galleries on a Milvus server, for tests: one server a session, one gallery that is emptied again and again."""
+"""Galleries on a Milvus server, for tests: a server a module, one gallery that is emptied again and again."""
 
 import pytest
 
@@ -7,16 +7,22 @@ from tests.face.small_gallery import MODEL
 from visavis.face.gallery import open_gallery
 from visavis.face.gallery.copying import COPIED, pages
 
-__all__ = ["empty", "milvus", "server"]
+__all__ = ["empty", "milvus", "server", "server_folder"]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
+@pytest.fixture(scope="module")
+def server_folder(tmp_path_factory):
+    """Where a server keeps its data."""
+    return tmp_path_factory.mktemp("milvus")
+
+
+@pytest.fixture(scope="module")  # for an idle server takes a third of a core
+def server(server_folder):
     """The beginning of the URLs of a server's galleries; where none can run, the test skips."""
     reason = milvus_server.why_not()
     if reason is not None:
         pytest.skip(reason)
-    with milvus_server.running(tmp_path_factory.mktemp("milvus")) as port:
+    with milvus_server.running(server_folder) as port:
         yield f"milvus://127.0.0.1:{port}"
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.face.milvus_gallery import milvus, server
+from tests.face.milvus_gallery import milvus, server, server_folder
 from tests.face.small_gallery import DIM, JPEG, MODEL, add, contents, new_face, unit
 from tests.face.small_gallery import either as gallery
 from visavis.errors import GalleryError, InputError, TensorError
 from visavis.face.gallery import Counts, EmbedderId, FolderGallery, NewFace
 from visavis.face.records import Photo
 
-__all__ = ["gallery", "milvus", "server"]  # fixtures
+__all__ = ["gallery", "milvus", "server", "server_folder"]  # fixtures
 
 
 # Opening

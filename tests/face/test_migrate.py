@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.face.milvus_gallery import milvus, server
+from tests.face.milvus_gallery import milvus, server, server_folder
 from tests.face.small_gallery import MODEL, add, unit
 from visavis.app.cli import main
 from visavis.errors import GalleryError, InputError
 from visavis.face.gallery import EmbedderId, FolderGallery, copying, migrate, open_gallery
 
-__all__ = ["milvus", "server"]  # fixtures
+__all__ = ["milvus", "server", "server_folder"]  # fixtures
 
 
 def filled(place):

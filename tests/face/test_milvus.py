@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.face.fake_pack import photo as draw
-from tests.face.milvus_gallery import empty, milvus, server
+from tests.face.milvus_gallery import empty, milvus, server, server_folder
 from tests.face.small_gallery import DIM, JPEG, MODEL, add, new_face, unit
 from tests.face.test_gallery_crashes import environment
 from visavis.errors import GalleryError, InputError
@@ -27,7 +27,7 @@ from visavis.face.gallery.milvus import Address, is_address, lease
 from visavis.face.gallery.milvus.tables import Tables
 from visavis.face.records import Photo
 
-__all__ = ["milvus", "server"]  # fixtures
+__all__ = ["milvus", "server", "server_folder"]  # fixtures
 
 # Addresses
 
@@ -386,10 +386,9 @@ def test_a_server_that_is_not_there_is_told_without_the_secret():
 
 
 @pytest.mark.slow
-def test_what_is_forgotten_leaves_the_segments_on_the_servers_disk(server, tmp_path_factory):
-    url = f"{server}/forgetting"
+def test_what_is_forgotten_leaves_the_segments_on_the_servers_disk(server, server_folder):
+    url, data = f"{server}/forgetting", server_folder / "data"
     empty(url)
-    [data] = tmp_path_factory.getbasetemp().glob("milvus[0-9]*/data")
     with open_gallery(url) as gallery:
         for content in range(20):
             add(gallery, content, content)

@@ -23,6 +23,7 @@ __all__ = ["Pages"]
 _NOWHERE = "127.0.0.1:1"  # nobody listens there
 _DRAWING = "about:blank#visavis-dialogs"
 _LOCAL = ("data:", "blob:", "about:")  # nothing is asked of anybody for these
+_CRASH_S = 15.0  # until a page must have lost its process; what it is sent before, goes with it
 _SLOW_S = 2.0  # a request that takes longer is no reason to wait: it may be one that never ends
 _NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"  # which passes by any proxy
 _EVENTS = (
@@ -174,7 +175,7 @@ class Pages:
         if stuck:
             self._connection.send("Page.stopLoading", session=self.session)  # one that awaits another is not ended
             self._connection.send("Page.crash", session=self.session)
-            until = time.monotonic() + _SLOW_S
+            until = time.monotonic() + _CRASH_S
             while not self.crashed and time.monotonic() < until:
                 time.sleep(0.01)
         self._crashed.pop(self.session, None)

@@ -136,8 +136,20 @@ class ChromiumScreen:
         pixels = from_png(self._seen) if self._seen else None
         if dialog:
             pixels = self._draw(dialog, pixels)
-        pages = self._connection.call("Page.getNavigationHistory", session=self._pages.session)
-        return Screenshot(pixels, self._scale, pages["entries"][pages["currentIndex"]]["url"])
+        return Screenshot(pixels, self._scale, self._url())
+
+    def _url(self) -> str:
+        until = time.monotonic() + self._answer_s
+        while True:
+            try:
+                pages = self._connection.call("Page.getNavigationHistory", session=self._pages.session)
+            except ScreenError as error:  # no page is active for a moment after one has lost its process
+                if "Not attached to an active page" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+            else:
+                url: str = pages["entries"][pages["currentIndex"]]["url"]
+                return url
 
     def perform(self, action: Action) -> None:
         """Act, and wait until the page has come to rest; see `Screen.perform`."""
