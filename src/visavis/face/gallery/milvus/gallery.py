@@ -83,7 +83,7 @@ class MilvusGallery:
                     f"{address.place}: expected embeddings of {model}, got a gallery of {session.model}: embeddings "
                     "of different models cannot be compared; open it with its own, or index into a new gallery"
                 )
-            if session.tables.count("journal"):
+            if session.is_left_behind():
                 with session.changing(recovering=True):
                     pass
         except BaseException:

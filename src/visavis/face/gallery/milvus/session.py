@@ -55,6 +55,14 @@ class Session:
         self.tables.close()
         self.server.close()
 
+    def is_left_behind(self) -> bool:
+        """Whether the journal tells of a change that is under way, or whose writer has died."""
+        self._unsure = True
+        try:
+            return self.tables.count("journal") > 0
+        finally:
+            self._unsure = False
+
     @property
     def in_transaction(self) -> bool:
         """Whether this thread is inside one."""
@@ -100,6 +108,7 @@ class Session:
                 whole = True
             finally:
                 self._view = self._writer = None
+                self._unsure = False
                 self._touched, self._left = set(), set()
                 if whole:
                     self.lease.release(written)
@@ -159,9 +168,9 @@ class Session:
 
     def _seen(self) -> int:
         """The time on the server that a read must have reached to see all that is done; 0: now."""
-        if self.in_transaction:
-            return 0 if self._unsure else self.lease.state.seen
-        return self.lease.peek().seen
+        if self._unsure:
+            return 0
+        return self.lease.state.seen if self.in_transaction else self.lease.peek().seen
 
 
 def _count(faces: int, best: tuple[float, int] | None) -> dict[str, int]:
