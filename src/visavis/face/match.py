@@ -5,6 +5,7 @@ N: faces, D: embedding length.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from visavis.errors import InputError, ModelError, expect
 from visavis.face.models import Pack
 from visavis.face.quality import MEASURES, QualityModel
 
-__all__ = ["Calibration", "Pairs", "calibration_of", "template"]
+__all__ = ["Calibration", "Pairs", "calibration_of", "members_of", "template"]
 
 _LOWEST_RATE = 1e-9
 TEMPLATE_FACES = 16
@@ -192,3 +193,10 @@ def template(embeddings: NDArray[np.float32], qualities: NDArray[np.float32]) ->
     weights = qualities[best] + 1e-3
     mean: NDArray[np.float32] = (weights @ embeddings[best] / weights.sum()).astype(np.float32)
     return mean
+
+
+def members_of(labels: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Each label, rising, with the places that bear it."""
+    order = np.argsort(labels, kind="stable")
+    values, starts = np.unique(labels[order], return_index=True)
+    yield from zip(values.tolist(), np.split(order, starts[1:]), strict=False)

@@ -1,7 +1,7 @@
 """The face system in one object: a gallery, the stages that fill it, and the questions one asks of it."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +20,7 @@ from visavis.face.gallery.milvus import is_address
 from visavis.face.gallery.opening import gallery_exists
 from visavis.face.indexing import IndexReport, absolute, index
 from visavis.face.liveness import Liveness
-from visavis.face.match import Calibration, calibration_of, template
+from visavis.face.match import Calibration, calibration_of, members_of, template
 from visavis.face.models import Pack, load_pack, packs, pull
 from visavis.face.photos import Decoded
 from visavis.face.ray_workers import LOCAL, RayWorkers
@@ -419,7 +419,7 @@ class FaceSystem:
     def _place(self, faces: Embeddings, labels: NDArray[np.int64], existing: set[int]) -> ClusterReport:
         """Put faces where clustering wants them: under the person of that number, or together under a new one."""
         moved = new = 0
-        for label, members in _members(labels):
+        for label, members in members_of(labels):
             person = label if label in existing else None
             if person is None and len(members) > 1:
                 person = self.gallery.new_person()
@@ -492,19 +492,11 @@ class FaceSystem:
         named = {row.id: row.name for row in self.gallery.people() if row.name is not None}
         faces = self.gallery.embeddings(people=list(named))
         ids, templates = [], []
-        for person, members in _members(faces.person_ids):
+        for person, members in members_of(faces.person_ids):
             ids.append(person)
             templates.append(template(faces.vectors[members], faces.quality[members]))
         stacked = np.stack(templates) if templates else np.empty((0, self.gallery.model.dim), np.float32)
         return np.array(ids, np.int64), stacked, named
-
-
-def _members(labels: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each label with the positions that bear it."""
-    order = np.argsort(labels, kind="stable")
-    values, starts = np.unique(labels[order], return_index=True)
-    for value, positions in zip(values, np.split(order, starts[1:]), strict=False):
-        yield int(value), positions
 
 
 def _embedder_id(pack: Pack) -> EmbedderId:

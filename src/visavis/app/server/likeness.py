@@ -4,7 +4,7 @@ P: people with faces, D: embedding length.
 """
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.face.gallery import Gallery
-from visavis.face.match import TEMPLATE_FACES, Calibration, template
+from visavis.face.match import TEMPLATE_FACES, Calibration, members_of, template
 
 __all__ = ["Alike", "Likeness"]
 
@@ -112,7 +112,7 @@ class Likeness:
             kept = np.isin(known.people, changed, invert=True)
             best = {person: known.best[person] for person in known.people[kept].tolist()}
             people, templates = [known.people[kept]], [known.templates[kept]]
-            for person, places in _members(faces.person_ids):
+            for person, places in members_of(faces.person_ids):
                 vectors, quality = faces.vectors[places], faces.quality[places]
                 best[person] = faces.face_ids[places[_best(quality, BEST)]].tolist()
                 people.append(np.array([person]))
@@ -141,10 +141,3 @@ def _differing(
     moved = before != after
     people: NDArray[np.int64] = np.union1d(before[moved], after[moved])
     return people[people > 0]
-
-
-def _members(people: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Each person with the places that bear its id."""
-    order = np.argsort(people, kind="stable")
-    values, starts = np.unique(people[order], return_index=True)
-    yield from zip(values.tolist(), np.split(order, starts[1:]), strict=False)

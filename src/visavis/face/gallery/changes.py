@@ -8,7 +8,7 @@ from visavis.errors import GalleryError
 from visavis.face.gallery.database import Database
 from visavis.face.gallery.rows import json_ids, sweep
 
-__all__ = ["PeopleState", "capture", "difference", "restore"]
+__all__ = ["PeopleState", "capture", "difference", "expect_unchanged", "restore"]
 
 _THESE = "IN (SELECT value FROM json_each(?))"
 
@@ -61,9 +61,11 @@ def restore(database: Database, before: PeopleState, after: PeopleState) -> None
     Raises:
         GalleryError: something of it was changed again since.
     """
-    made = after.names.keys() - before.names.keys()
-    _expect_unchanged(database, before, after, made)
-    everyone = before.names.keys() | after.names.keys()
+    made, everyone = after.names.keys() - before.names.keys(), before.names.keys() | after.names.keys()
+    names = [name for name in before.names.values() if name is not None]
+    taken = database.rows(f"SELECT person_id FROM name WHERE name {_THESE}", (json.dumps(names),))
+    now = capture(database, everyone, after.faces)
+    expect_unchanged(now, before, after, {person for (person,) in taken})
     database.change_many("INSERT OR IGNORE INTO person VALUES (?)", [(person,) for person in before.names])
     database.change_many("DELETE FROM name WHERE person_id = ?", [(person,) for person in everyone])
     named = [(person, name) for person, name in before.names.items() if name is not None]
@@ -82,12 +84,17 @@ def restore(database: Database, before: PeopleState, after: PeopleState) -> None
     sweep(database, {person for person, _ in before.faces.values()})  # whose faces have all been deleted since
 
 
-def _expect_unchanged(database: Database, before: PeopleState, after: PeopleState, made: Collection[int]) -> None:
-    everyone = before.names.keys() | after.names.keys()
-    now = capture(database, everyone, after.faces)
+def expect_unchanged(now: PeopleState, before: PeopleState, after: PeopleState, owners: Collection[int]) -> None:
+    """Raises GalleryError unless `now` is as `after` was left, and what `before` brings back is still free.
+
+    Args:
+        now: of the people of both, and of the faces of `after`.
+        before: what is to be brought back.
+        after: what was made of it.
+        owners: the people who have the names of `before` now.
+    """
+    made, everyone = after.names.keys() - before.names.keys(), before.names.keys() | after.names.keys()
     moved = [face for face, where in now.faces.items() if after.faces.get(face, where) != where]
     joined = [face for face, (person, _) in now.faces.items() if person in made and face not in after.faces]
-    names = [name for name in before.names.values() if name is not None]
-    taken = database.rows(f"SELECT person_id FROM name WHERE name {_THESE}", (json.dumps(names),))
-    if now.names != after.names or moved or joined or {person for (person,) in taken} - everyone:
+    if now.names != after.names or moved or joined or set(owners) - everyone:
         raise GalleryError("undo: expected what was changed to be as it was left, but it was changed again since")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.errors import GalleryError, InputError
-from visavis.face.gallery.changes import PeopleState
+from visavis.face.gallery.changes import PeopleState, expect_unchanged
 from visavis.face.gallery.checks import check_face, check_path, check_unit
 from visavis.face.gallery.milvus import search, whole
 from visavis.face.gallery.milvus.address import Address
@@ -431,12 +431,7 @@ class MilvusGallery:
             everyone = before.names.keys() | after.names.keys()
             now = self.people_state(everyone, faces=after.faces)
             owners = {self.find_person(name) for name in before.names.values() if name is not None}
-            moved = [face for face, where in now.faces.items() if after.faces.get(face, where) != where]
-            joined = [face for face, (one, _) in now.faces.items() if one in made and face not in after.faces]
-            if now.names != after.names or moved or joined or owners - everyone - {None}:
-                raise GalleryError(
-                    "undo: expected what was changed to be as it was left, but it was changed again since"
-                )
+            expect_unchanged(now, before, after, {owner for owner in owners if owner is not None})
             faces = view.get("face", before.faces)
             for i, (person, pinned) in before.faces.items():
                 if i in faces:
